@@ -1,0 +1,103 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+/// A library of `Sources/Shared`: its folder bears its name.
+func shared(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(
+        name: name, dependencies: dependencies, path: "Sources/Shared/\(name)",
+        swiftSettings: settings)
+}
+
+/// A role: a library that sees protocols only, and an executable that wires it to drivers.
+func role(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
+    [
+        .target(
+            name: "\(name)Role", dependencies: dependencies, path: "Sources/\(name)/Role",
+            swiftSettings: settings),
+        .executableTarget(
+            name: name, dependencies: [.target(name: "\(name)Role"), "Shared"],
+            path: "Sources/\(name)", exclude: ["Role"], swiftSettings: settings),
+    ]
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func system(_ name: String, _ pkgConfig: String, _ package: String) -> Target {
+    .systemLibrary(
+        name: name, path: "Sources/Shared/System/\(name)", pkgConfig: pkgConfig,
+        providers: [.apt([package])])
+}
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let sharedTargets: [Target] = [
+    .target(name: "CSupport", path: "Sources/Shared/System/CSupport"),
+    .target(
+        name: "CCurlSupport", dependencies: ["CCurl"],
+        path: "Sources/Shared/System/CCurlSupport"),
+    system("CCurl", "libcurl", "libcurl4-openssl-dev"),
+    system("CPostgres", "libpq", "libpq-dev"),
+    system("COpenSSL", "libcrypto", "libssl-dev"),
+    system("CZstd", "libzstd", "libzstd-dev"),
+    system("CZlib", "zlib", "zlib1g-dev"),
+
+    shared("Primitives", ["CSupport"]),
+    shared("Records", ["Primitives"]),
+    shared("Log", ["Primitives", "Records"]),
+    shared("Observability", ["Primitives", logging]),
+    shared("ObjectStorage", ["Primitives"]),
+    shared("Metadata", ["Primitives", "Records"]),
+    shared("RPC", ["Primitives", "Records", deque]),
+    shared("HTTP", ["Primitives"]),
+    shared("Crypto", ["Primitives", "COpenSSL"]),
+    shared("Compression", ["Primitives", "CZstd", "CZlib"]),
+    shared("S3", ["Primitives", "ObjectStorage", "Crypto", "CCurl", "CCurlSupport"]),
+    shared("Postgres", ["Primitives", "Records", "Metadata", "CPostgres", "CSupport"]),
+    shared(
+        "Transport",
+        [
+            "Primitives", "RPC", "HTTP", "CSupport", nioCore, nioPosix,
+            .product(name: "NIOHTTP1", package: "swift-nio"),
+            .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+            .product(name: "NIOHPACK", package: "swift-nio-http2"),
+            .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        ]),
+    .target(
+        name: "Shared",
+        dependencies: [
+            "Primitives", "Records", "Log", "Observability", "ObjectStorage", "Metadata", "RPC",
+            "HTTP", "Crypto", "Compression", "S3", "Postgres", "Transport",
+        ],
+        path: "Sources/Shared",
+        exclude: [
+            "Primitives", "Records", "Log", "Observability", "ObjectStorage", "Metadata", "RPC",
+            "HTTP", "Crypto", "Compression", "S3", "Postgres", "Transport", "System",
+        ],
+        swiftSettings: settings),
+]
+
+let package = Package(
+    name: "millrace",
+    products: [],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: sharedTargets
+)

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Encodes into memory that grows as needed, and hands it over as `Bytes` without a copy.
+///
+/// Integers are little-endian unless the name says otherwise: everything that is ours is
+/// little-endian; what S2's session protocol prescribes is not.
+package struct ByteWriter {
+    private var storage: ByteStorage
+    package private(set) var count = 0
+
+    package init(capacity: Int = 256) { storage = ByteStorage(capacity: capacity) }
+
+    /// Makes room for `more` bytes and returns where they go. The caller then calls `advance`.
+    @inline(__always)
+    package mutating func reserve(_ more: Int) -> UnsafeMutableRawPointer {
+        if count + more > storage.capacity { grow(count + more) }
+        return storage.base + count
+    }
+
+    /// Declares that `n` bytes were written where `reserve` pointed.
+    @inline(__always)
+    package mutating func advance(_ n: Int) {
+        precondition(n >= 0 && count + n <= storage.capacity, "advanced beyond the reserved room")
+        count += n
+    }
+
+    private mutating func grow(_ needed: Int) {
+        let larger = ByteStorage(capacity: max(needed, storage.capacity * 2))
+        larger.base.copyMemory(from: storage.base, byteCount: count)
+        storage = larger
+    }
+
+    package mutating func write<T: FixedWidthInteger>(_ value: T) {
+        reserve(MemoryLayout<T>.size).storeBytes(of: value.littleEndian, as: T.self)
+        count += MemoryLayout<T>.size
+    }
+
+    package mutating func writeBigEndian<T: FixedWidthInteger>(_ value: T) {
+        reserve(MemoryLayout<T>.size).storeBytes(of: value.bigEndian, as: T.self)
+        count += MemoryLayout<T>.size
+    }
+
+    package mutating func write(_ bytes: Bytes) {
+        bytes.withUnsafeBytes { write($0) }
+    }
+
+    package mutating func write(_ bytes: UnsafeRawBufferPointer) {
+        guard let source = bytes.baseAddress, bytes.count > 0 else { return }
+        reserve(bytes.count).copyMemory(from: source, byteCount: bytes.count)
+        count += bytes.count
+    }
+
+    package mutating func write(_ bytes: some Collection<UInt8>) {
+        let room = UnsafeMutableRawBufferPointer(start: reserve(bytes.count), count: bytes.count)
+        room.copyBytes(from: bytes)
+        count += bytes.count
+    }
+
+    package mutating func write(utf8 text: String) {
+        var text = text
+        text.withUTF8 { write(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// A base-128 varint, as protobuf writes it (1 to 10 bytes).
+    @inline(__always)
+    package mutating func writeVarint(_ value: UInt64) {
+        count += Varint.write(value, to: reserve(Varint.lengthMax))
+    }
+
+    /// A 4-byte length and the text's UTF-8.
+    package mutating func writeText(_ text: String) {
+        write(UInt32(text.utf8.count))
+        write(utf8: text)
+    }
+
+    /// A 4-byte length and the bytes.
+    package mutating func writeBlob(_ bytes: Bytes) {
+        write(UInt32(bytes.count))
+        write(bytes)
+    }
+
+    /// Overwrites an integer that was written before, at `offset`.
+    package mutating func patch<T: FixedWidthInteger>(_ value: T, at offset: Int) {
+        precondition(offset >= 0 && offset + MemoryLayout<T>.size <= count, "patched beyond the end")
+        (storage.base + offset).storeBytes(of: value.littleEndian, as: T.self)
+    }
+
+    /// CRC-32C of what was written from `start` on.
+    package func checksum(from start: Int = 0) -> UInt32 {
+        CRC32C.of(UnsafeRawBufferPointer(start: storage.base + start, count: count - start))
+    }
+
+    /// What was written; the writer is spent.
+    package consuming func finish() -> Bytes {
+        Bytes(owner: storage, base: UnsafeRawPointer(storage.base), count: count)
+    }
+}
+
+/// Base-128 varints, as protobuf defines them.
+package enum Varint {
+    package static let lengthMax = 10
+
+    /// How many bytes `value` takes, 1 to 10.
+    @inline(__always)
+    package static func length(_ value: UInt64) -> Int {
+        // 7 bits a byte: one division of the position of the highest bit, by multiplication.
+        ((63 - (value | 1).leadingZeroBitCount) * 9 + 73) / 64
+    }
+
+    /// Writes `value` at `target`, which has room for it, and returns the bytes taken.
+    @inline(__always)
+    @discardableResult
+    package static func write(_ value: UInt64, to target: UnsafeMutableRawPointer) -> Int {
+        var value = value
+        var n = 0
+        while value >= 0x80 {
+            target.storeBytes(of: UInt8(truncatingIfNeeded: value) | 0x80, toByteOffset: n, as: UInt8.self)
+            value >>= 7
+            n += 1
+        }
+        target.storeBytes(of: UInt8(truncatingIfNeeded: value), toByteOffset: n, as: UInt8.self)
+        return n + 1
+    }
+
+    /// Reads a varint at `offset`, moving it on; nil where it is cut off or longer than 64 bits.
+    @inline(__always)
+    package static func read(_ bytes: UnsafeRawBufferPointer, _ offset: inout Int) -> UInt64? {
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        var at = offset
+        while at < bytes.count {
+            let byte = bytes[at]
+            at += 1
+            if shift == 63 && byte > 1 { return nil }
+            value |= UInt64(byte & 0x7F) << shift
+            if byte < 0x80 {
+                offset = at
+                return value
+            }
+            shift += 7
+            if shift > 63 { return nil }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The few things that Swift's Glibc overlay does not offer, and CRC32C.
+#ifndef MILLRACE_CSUPPORT_H
+#define MILLRACE_CSUPPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/// CRC-32C (Castagnoli, RFC 3720 appendix B.4) of `length` bytes, continuing from `seed` (0 to start).
+/// Uses the SSE4.2 instruction where the CPU has it.
+uint32_t millrace_crc32c(uint32_t seed, const void *bytes, size_t length);
+
+/// The table-driven CRC-32C, for tests that compare the two.
+uint32_t millrace_crc32c_portable(uint32_t seed, const void *bytes, size_t length);
+
+/// An eventfd that is non-blocking and closed on exec; -1 on failure.
+int millrace_eventfd(void);
+void millrace_eventfd_raise(int fd);
+void millrace_eventfd_clear(int fd);
+
+/// Nanoseconds of CLOCK_BOOTTIME: monotonic, and it counts the time a machine was suspended.
+int64_t millrace_boottime_nanoseconds(void);
+/// Milliseconds of CLOCK_REALTIME since the Unix epoch.
+uint64_t millrace_wall_milliseconds(void);
+
+#endif
