@@ -57,7 +57,7 @@ let sharedTargets: [Target] = [
     shared("Primitives", ["CSupport"]),
     shared("Records", ["Primitives"]),
     shared("Log", ["Primitives", "Records"]),
-    shared("Observability", ["Primitives", logging]),
+    shared("Observability", ["Primitives", "CSupport", logging]),
     shared("ObjectStorage", ["Primitives"]),
     shared("Metadata", ["Primitives", "Records"]),
     shared("RPC", ["Primitives", "Records", deque]),
