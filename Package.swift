@@ -89,6 +89,37 @@ let sharedTargets: [Target] = [
         swiftSettings: settings),
 ]
 
+let protocols: [Target.Dependency] = [
+    "Primitives", "Records", "Log", "Observability", "ObjectStorage", "Metadata", "RPC",
+]
+
+let roleTargets: [Target] = [
+    .target(
+        name: "ChannelRole", dependencies: protocols + [deque], path: "Sources/Channel/Role",
+        swiftSettings: settings),
+    .target(
+        name: "FrontendRole", dependencies: protocols + [deque, "HTTP", "Compression"],
+        path: "Sources/Frontend/Role", swiftSettings: settings),
+    .target(
+        name: "CopRole", dependencies: protocols, path: "Sources/Cop/Role",
+        swiftSettings: settings),
+    .target(
+        name: "Simulation",
+        dependencies: protocols + [deque, "HTTP", "ChannelRole", "FrontendRole", "CopRole"],
+        path: "Sources/Simulator/Simulation", swiftSettings: settings),
+    .executableTarget(
+        name: "Simulator", dependencies: ["Simulation", "ChannelRole"],
+        path: "Sources/Simulator", exclude: ["Simulation"], swiftSettings: settings),
+]
+
+let testTargets: [Target] = [
+    tests("PrimitivesTests", ["Primitives", "CSupport"]),
+    tests("RecordsTests", ["Primitives", "Records"]),
+    tests("LogTests", ["Primitives", "Records", "Log"]),
+    tests("SimulationTests", ["Simulation", "ChannelRole"]),
+    tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"])
+]
+
 let package = Package(
     name: "millrace",
     products: [],
@@ -99,5 +130,5 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     ],
-    targets: sharedTargets
+    targets: sharedTargets + roleTargets + testTargets
 )

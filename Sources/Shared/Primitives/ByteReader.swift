@@ -37,7 +37,9 @@ package struct ByteReader {
     package var remaining: Int { bytes.count - offset }
     package var isAtEnd: Bool { remaining == 0 }
 
-    package mutating func read<T: FixedWidthInteger>(_ type: T.Type = T.self) throws(DecodeError) -> T {
+    package mutating func read<T: FixedWidthInteger>(
+        _ type: T.Type = T.self
+    ) throws(DecodeError) -> T {
         guard remaining >= MemoryLayout<T>.size else { throw DecodeError(.truncated, at: offset) }
         defer { offset += MemoryLayout<T>.size }
         return bytes.load(T.self, at: offset)
@@ -72,7 +74,9 @@ package struct ByteReader {
     package mutating func readText(lengthMax: Int = 65_536) throws(DecodeError) -> String {
         let start = offset
         let blob = try readBlob(lengthMax: lengthMax)
-        guard let text = blob.validText else { throw DecodeError(.malformed("text is not UTF-8"), at: start) }
+        guard let text = blob.validText else {
+            throw DecodeError(.malformed("text is not UTF-8"), at: start)
+        }
         return text
     }
 
@@ -88,8 +92,10 @@ package struct ByteReader {
 
     /// Throws unless everything was read.
     package func finish() throws(DecodeError) {
-        guard isAtEnd else { throw DecodeError(.malformed("\(remaining) bytes too many"), at: offset) }
+        guard isAtEnd else { throw malformed("\(remaining) bytes too many") }
     }
 
-    package func malformed(_ what: String) -> DecodeError { DecodeError(.malformed(what), at: offset) }
+    package func malformed(_ what: String) -> DecodeError {
+        DecodeError(.malformed(what), at: offset)
+    }
 }

@@ -81,7 +81,8 @@ package struct ByteWriter {
 
     /// Overwrites an integer that was written before, at `offset`.
     package mutating func patch<T: FixedWidthInteger>(_ value: T, at offset: Int) {
-        precondition(offset >= 0 && offset + MemoryLayout<T>.size <= count, "patched beyond the end")
+        precondition(
+            offset >= 0 && offset + MemoryLayout<T>.size <= count, "patched beyond the end")
         (storage.base + offset).storeBytes(of: value.littleEndian, as: T.self)
     }
 
@@ -101,6 +102,7 @@ package enum Varint {
     package static let lengthMax = 10
 
     /// How many bytes `value` takes, 1 to 10.
+    @inlinable
     @inline(__always)
     package static func length(_ value: UInt64) -> Int {
         // 7 bits a byte: one division of the position of the highest bit, by multiplication.
@@ -108,13 +110,15 @@ package enum Varint {
     }
 
     /// Writes `value` at `target`, which has room for it, and returns the bytes taken.
+    @inlinable
     @inline(__always)
     @discardableResult
     package static func write(_ value: UInt64, to target: UnsafeMutableRawPointer) -> Int {
         var value = value
         var n = 0
         while value >= 0x80 {
-            target.storeBytes(of: UInt8(truncatingIfNeeded: value) | 0x80, toByteOffset: n, as: UInt8.self)
+            let byte = UInt8(truncatingIfNeeded: value) | 0x80
+            target.storeBytes(of: byte, toByteOffset: n, as: UInt8.self)
             value >>= 7
             n += 1
         }
@@ -123,6 +127,7 @@ package enum Varint {
     }
 
     /// Reads a varint at `offset`, moving it on; nil where it is cut off or longer than 64 bits.
+    @inlinable
     @inline(__always)
     package static func read(_ bytes: UnsafeRawBufferPointer, _ offset: inout Int) -> UInt64? {
         var value: UInt64 = 0

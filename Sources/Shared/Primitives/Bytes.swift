@@ -39,7 +39,9 @@ package struct Bytes: @unchecked Sendable {
     /// A copy of `bytes`.
     package init(copying bytes: UnsafeRawBufferPointer) {
         let storage = ByteStorage(capacity: bytes.count)
-        if let source = bytes.baseAddress { storage.base.copyMemory(from: source, byteCount: bytes.count) }
+        if let source = bytes.baseAddress {
+            storage.base.copyMemory(from: source, byteCount: bytes.count)
+        }
         self.init(owner: storage, base: UnsafeRawPointer(storage.base), count: bytes.count)
     }
 
@@ -65,7 +67,8 @@ package struct Bytes: @unchecked Sendable {
     /// The bytes in `range`, sharing memory. The range must lie in `0 ..< count`.
     @inlinable
     package subscript(range: Range<Int>) -> Bytes {
-        precondition(range.lowerBound >= 0 && range.upperBound <= count, "range outside of the bytes")
+        precondition(
+            range.lowerBound >= 0 && range.upperBound <= count, "range outside of the bytes")
         return Bytes(owner: owner, base: base + range.lowerBound, count: range.count)
     }
 
@@ -87,14 +90,16 @@ package struct Bytes: @unchecked Sendable {
     /// A little-endian integer at `offset`; the bytes must reach that far.
     @inlinable
     package func load<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
-        precondition(offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer outside of the bytes")
+        precondition(
+            offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer outside of the bytes")
         return T(littleEndian: base.loadUnaligned(fromByteOffset: offset, as: T.self))
     }
 
     /// A big-endian integer at `offset`; the bytes must reach that far.
     @inlinable
     package func loadBigEndian<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
-        precondition(offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer outside of the bytes")
+        precondition(
+            offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer outside of the bytes")
         return T(bigEndian: base.loadUnaligned(fromByteOffset: offset, as: T.self))
     }
 

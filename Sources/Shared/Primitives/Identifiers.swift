@@ -15,7 +15,8 @@ package struct ID128: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// From exactly 32 hexadecimal digits; nil else.
     package init?(hex: some StringProtocol) {
         guard hex.utf8.count == 32, hex.utf8.allSatisfy({ $0.isHexDigit }) else { return nil }
-        guard let high = UInt64(hex.prefix(16), radix: 16), let low = UInt64(hex.suffix(16), radix: 16)
+        guard let high = UInt64(hex.prefix(16), radix: 16),
+            let low = UInt64(hex.suffix(16), radix: 16)
         else { return nil }
         self.init(high: high, low: low)
     }

@@ -41,7 +41,8 @@ extension ByteWriter {
 extension ByteReader {
     package mutating func readStreamState() throws(DecodeError) -> StreamState {
         StreamState(
-            tail: try readPosition(), fencingToken: try readText(lengthMax: Limits.fencingTokenBytesMax),
+            tail: try readPosition(),
+            fencingToken: try readText(lengthMax: Limits.fencingTokenBytesMax),
             fencingTokenPosition: try read(), trimPoint: try read())
     }
 }

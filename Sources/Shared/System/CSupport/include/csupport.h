@@ -23,4 +23,7 @@ int64_t millrace_boottime_nanoseconds(void);
 /// Milliseconds of CLOCK_REALTIME since the Unix epoch.
 uint64_t millrace_wall_milliseconds(void);
 
+/// Bytes of the heap that are in use, by the allocator's own count.
+int64_t millrace_heap_bytes(void);
+
 #endif

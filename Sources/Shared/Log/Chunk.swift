@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import Primitives
+internal import Records
+
+/// One object of a write-ahead log, verified: `header | fragments | index | trailer`.
+package struct Chunk: Sendable {
+    package let header: ChunkHeader
+    package let entries: [FragmentEntry]
+    package let bytes: Bytes
+
+    package static let byteCountMax = 8 << 20
+    package static let fragmentsMax = 4_096
+
+    /// Throws unless the object is whole and every byte of it what was written.
+    package init(_ bytes: Bytes) throws(DecodeError) {
+        header = try ChunkHeader(bytes)
+        guard header.kind == .chunk else { throw DecodeError(.malformed("not a chunk"), at: 6) }
+        let table = try ChunkTable(tail: bytes, objectSize: bytes.count)
+        guard table.headerChecksum == bytes.load(UInt32.self, at: ChunkHeader.byteCount - 4) else {
+            throw DecodeError(.malformed("header and index are not of one chunk"), at: 0)
+        }
+        entries = table.entries
+        self.bytes = bytes
+        for entry in entries {
+            do throws(DecodeError) {
+                try entry.verify(bytes[entry.range])
+            } catch {
+                throw DecodeError(error.reason, at: entry.range.lowerBound)
+            }
+        }
+    }
+
+    /// The bytes of a fragment, sharing memory.
+    package func fragment(_ entry: FragmentEntry) -> Bytes { bytes[entry.range] }
+}
+
+/// A chunk's index, read without the rest of it.
+package struct ChunkTable: Sendable {
+    package let entries: [FragmentEntry]
+    /// Ties the index to its header.
+    package let headerChecksum: UInt32
+
+    /// How many of a chunk's last bytes hold its index. `tail` is some end of the object, at least
+    /// `trailerBytes` long.
+    package static func tailBytes(_ tail: Bytes, objectSize: Int) throws(DecodeError) -> Int {
+        try ObjectTrailer.tailBytes(tail, objectSize: objectSize, magic: ObjectTrailer.chunkMagic)
+    }
+
+    package static let trailerBytes = ObjectTrailer.byteCount
+
+    /// From an end of the object that holds at least the index.
+    package init(tail: Bytes, objectSize: Int) throws(DecodeError) {
+        let (trailer, table) = try ObjectTrailer.decode(
+            tail, objectSize: objectSize, entryBytes: FragmentEntry.byteCount,
+            magic: ObjectTrailer.chunkMagic)
+        let start = tail.count - ObjectTrailer.byteCount - table.count
+        guard objectSize <= Chunk.byteCountMax,
+            (1...Chunk.fragmentsMax).contains(Int(trailer.entryCount))
+        else {
+            throw DecodeError(
+                .malformed("\(trailer.entryCount) fragments in \(objectSize) bytes"), at: start)
+        }
+        var reader = ByteReader(table)
+        var entries: [FragmentEntry] = []
+        entries.reserveCapacity(Int(trailer.entryCount))
+        var end = ChunkHeader.byteCount
+        while !reader.isAtEnd {
+            let at = start + reader.offset
+            let entry = try FragmentEntry(decoding: &reader)
+            guard entry.range.lowerBound == end else {
+                throw DecodeError(.malformed("fragments do not adjoin"), at: at)
+            }
+            end = entry.range.upperBound
+            entries.append(entry)
+        }
+        guard end == Int(trailer.tableOffset) else {
+            throw DecodeError(.malformed("fragments do not adjoin the index"), at: start)
+        }
+        self.entries = entries
+        headerChecksum = trailer.headerChecksum
+    }
+}
+
+/// Gathers fragments into a chunk. What it is given is not copied: the chunk is a list of parts.
+package struct ChunkBuilder {
+    package let header: ChunkHeader
+    /// What the object would take as it stands.
+    package private(set) var byteCount = ChunkHeader.byteCount + ObjectTrailer.byteCount
+    private var entries: [FragmentEntry] = []
+    private var parts: [Bytes] = []
+    private var offset = ChunkHeader.byteCount
+
+    package init(_ header: ChunkHeader) {
+        precondition(header.kind == .chunk, "a seal has no fragments")
+        self.header = header
+        var writer = ByteWriter(capacity: ChunkHeader.byteCount)
+        header.encode(into: &writer)
+        parts.append(writer.finish())
+    }
+
+    package var isEmpty: Bool { entries.isEmpty }
+    package var fragmentCount: Int { entries.count }
+
+    /// Whether another fragment of so many bytes fits.
+    package func hasRoom(for bytes: Int) -> Bool {
+        entries.count < Chunk.fragmentsMax
+            && byteCount + bytes + FragmentEntry.byteCount <= Chunk.byteCountMax
+    }
+
+    /// Adds a fragment that consists of `slices`, back to back, and at least one byte. False if it
+    /// does not fit: then nothing was added.
+    package mutating func add(_ entry: FragmentEntry, _ slices: [Bytes]) -> Bool {
+        let length = Primitives.byteCount(slices)
+        precondition(length > 0, "a fragment is never empty")
+        precondition((entry.kind == .records) == (entry.count > 0), "only records are counted")
+        guard hasRoom(for: length) else { return false }
+        var placed = entry
+        placed.place(
+            offset: offset, length: length,
+            checksum: slices.reduce(UInt32(0)) { CRC32C.of($1, seed: $0) })
+        entries.append(placed)
+        parts.append(contentsOf: slices)
+        offset += length
+        byteCount += length + FragmentEntry.byteCount
+        return true
+    }
+
+    /// The chunk, as parts to be stored back to back, and its entries with their places. There must
+    /// be at least one fragment.
+    package consuming func finish() -> (parts: [Bytes], entries: [FragmentEntry]) {
+        precondition(!entries.isEmpty, "an empty chunk is never written")
+        let trailer = ObjectTrailer(
+            tableOffset: UInt32(offset), entryCount: UInt32(entries.count),
+            headerChecksum: parts[0].load(UInt32.self, at: ChunkHeader.byteCount - 4))
+        var table = ByteWriter(
+            capacity: entries.count * FragmentEntry.byteCount + ObjectTrailer.byteCount)
+        for entry in entries { entry.encode(into: &table) }
+        trailer.encode(behind: &table, magic: ObjectTrailer.chunkMagic)
+        parts.append(table.finish())
+        precondition(Primitives.byteCount(parts) == byteCount, "the size was foretold")
+        return (parts, entries)
+    }
+}
