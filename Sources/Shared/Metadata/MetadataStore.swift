@@ -59,7 +59,8 @@ package protocol MetadataStore: Sendable {
     /// used again.
     func registerChannel(_ registration: ChannelRegistration) async throws(MetadataError)
         -> ChannelID
-    /// Adds one to the renewals of an active channel and stores its load; false if it is not active.
+    /// Adds one to the renewals of an active channel and stores its load; false if it is not
+    /// active.
     func renewChannel(_ id: ChannelID, load: ChannelLoad) async throws(MetadataError) -> Bool
     /// All channels in any of `states`, by id.
     func channels(_ states: Set<ChannelState>) async throws(MetadataError) -> [ChannelRow]
@@ -303,6 +304,7 @@ package struct MetadataError: Error, Sendable, Equatable, CustomStringConvertibl
     }
 
     package var description: String {
-        "\(kind)\(message.isEmpty ? "" : ": ")\(message)\(outcomeUnknown ? " (outcome unknown)" : "")"
+        let doubt = outcomeUnknown ? " (outcome unknown)" : ""
+        return "\(kind)\(message.isEmpty ? "" : ": ")\(message)\(doubt)"
     }
 }

@@ -367,7 +367,9 @@ package struct FollowPush: Message {
         meteredBytes = try reader.read()
         tail = try reader.readPosition()
         records = try reader.read(reader.remaining)
-        guard count > 0 || records.isEmpty else { throw reader.malformed("records without a count") }
+        guard count > 0 || records.isEmpty else {
+            throw reader.malformed("records without a count")
+        }
     }
 }
 

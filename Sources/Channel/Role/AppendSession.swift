@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+internal import Primitives
+internal import RPC
+internal import Records
+
+/// One frontend's session of appends to one stream.
+///
+/// Replies leave in the order of the batches. The first batch that fails poisons the session: what
+/// was sequenced before it is still answered, then the call ends, and every later batch is dropped
+/// unapplied, however good it is.
+final class AppendSession {
+    private enum State {
+        /// Batches wait for the streamlet to be found, or for room in the log.
+        case held
+        case flowing
+        /// The end is decided and waits for its turn.
+        case poisoned
+        case over
+    }
+
+    let call: any Call
+    let streamlet: OpenStreamlet
+    private let sequencer: Sequencer
+    private var state = State.flowing
+    /// Batches that came while held, in order; bounded by the call's window.
+    private var waiting: Deque<Bytes> = []
+    private var finishedSending = false
+    private var repliesOutstanding = 0
+    /// The chunk of the last batch that this session had sequenced.
+    private var lastChunk: ChunkIndex?
+
+    init(_ call: any Call, _ streamlet: OpenStreamlet, _ sequencer: Sequencer) {
+        self.call = call
+        self.streamlet = streamlet
+        self.sequencer = sequencer
+        // The call keeps its session alive until it is over.
+        call.onMessage = { self.receive($0) }
+        call.onFinishedSending = {
+            self.finishedSending = true
+            self.endIfDone()
+        }
+        call.onEnd = { _, _ in self.leave() }
+    }
+
+    private func receive(_ message: Bytes) {
+        switch state {
+        case .poisoned: call.consumed(message.count)
+        case .over: return
+        case .held: waiting.append(message)
+        case .flowing: sequence(message)
+        }
+    }
+
+    /// Goes on with what waited.
+    func resume() {
+        guard state == .held else { return }
+        state = .flowing
+        while state == .flowing, let message = waiting.popFirst() { sequence(message) }
+        endIfDone()
+    }
+
+    /// Waits with `message`, and all that comes behind it, until `resume`.
+    private func hold(_ message: Bytes) {
+        state = .held
+        waiting.prepend(message)
+    }
+
+    private func sequence(_ message: Bytes) {
+        let batch: PreparedBatch
+        do {
+            batch = try PreparedBatch(message)
+        } catch {
+            poison(.malformed, Bytes(utf8: error.description), seenIn: nil)
+            call.consumed(message.count)
+            return
+        }
+        switch sequencer.append(batch, to: streamlet, for: self, messageBytes: message.count) {
+        case .sequenced(let index):
+            lastChunk = index
+            repliesOutstanding += 1
+            return
+        case .blocked:
+            hold(message)
+            return
+        case .refused(let status, let payload, let seenIn):
+            poison(status, payload, seenIn: seenIn)
+        }
+        call.consumed(message.count)
+    }
+
+    /// Ends the session once everything before is answered and `seenIn`, which the verdict depends
+    /// on, is stable.
+    private func poison(_ status: Status, _ payload: Bytes, seenIn: ChunkIndex?) {
+        state = .poisoned
+        drop()
+        let last = [seenIn, lastChunk].compactMap { $0 }.max()
+        sequencer.expose(.end(self, status, payload), until: last)
+    }
+
+    /// A batch is durable: tells the caller.
+    func reply(_ reply: AppendReply, messageBytes: Int) {
+        guard state != .over else { return }
+        repliesOutstanding -= 1
+        call.send(reply.encoded())
+        call.consumed(messageBytes)
+        endIfDone()
+    }
+
+    func end(_ status: Status, _ payload: Bytes) {
+        guard state != .over else { return }
+        leave()
+        call.end(status, payload)
+    }
+
+    private func endIfDone() {
+        guard finishedSending, state == .flowing, waiting.isEmpty, repliesOutstanding == 0 else {
+            return
+        }
+        end(.ok, Bytes())
+    }
+
+    /// The call is over. What was sequenced stays so; what waits was never applied.
+    private func leave() {
+        state = .over
+        waiting = []
+        call.onMessage = nil
+        call.onFinishedSending = nil
+        call.onEnd = nil
+    }
+
+    private func drop() {
+        for message in waiting { call.consumed(message.count) }
+        waiting = []
+    }
+}

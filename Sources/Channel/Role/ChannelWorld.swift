@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import Metadata
+package import Observability
+package import ObjectStorage
+package import Primitives
+
+/// All that a channel reaches of the outside, everything confined to one loop.
+package struct ChannelWorld {
+    package let loop: any Loop
+    package let metadata: any MetadataStore
+    /// The buckets of the channel's storage class; the log is written to the first.
+    package let buckets: [Bucket]
+    package let random: RandomSource
+    package let log: EventLog
+    package let metrics: Metrics
+    /// Ends the process, saying why. Called once; the role does nothing more.
+    package let exit: (String) -> Void
+
+    package init(
+        loop: any Loop, metadata: any MetadataStore, buckets: [Bucket], random: RandomSource,
+        log: EventLog, metrics: Metrics, exit: @escaping (String) -> Void
+    ) {
+        precondition(!buckets.isEmpty, "a channel has a bucket to write to")
+        self.loop = loop
+        self.metadata = metadata
+        self.buckets = buckets
+        self.random = random
+        self.log = log
+        self.metrics = metrics
+        self.exit = exit
+    }
+}
+
+/// A channel's settings, each with its default.
+package struct ChannelLimits: Sendable {
+    package var storageClass = "express"
+    package var zone = "local"
+    /// `host:port` where other processes reach this channel.
+    package var address: String
+
+    /// A chunk is closed before it would grow beyond these.
+    package var chunkBytesMax = 8 << 20
+    package var chunkFragmentsMax = 4_096
+    /// A chunk that reached this size is closed without waiting for its linger.
+    package var chunkBytesTarget = 4 << 20
+    /// Chunks whose PUT is under way at once.
+    package var inFlightChunksMax = 4
+    /// How long an append may wait for company while other chunks are in flight.
+    package var lingerNanoseconds: ClosedRange<Nanoseconds> = 0...(.milliseconds(50))
+
+    /// Bytes in the log that are in no segment yet: beyond it, appends wait.
+    package var unflushedBytesMax = 256 << 20
+    /// A flush begins at so many unflushed bytes, or once the oldest are so old.
+    package var flushBytes = 64 << 20
+    package var flushNanoseconds: Nanoseconds = .seconds(30)
+    package var segmentObjectBytesMax = 32 << 20
+    /// Recent records, kept in memory for followers.
+    package var windowBytesMax = 64 << 20
+    /// A streamlet without appends or followers for so long is closed.
+    package var dormancyNanoseconds: Nanoseconds = .seconds(60)
+    package var windowChunksMax = 16_384
+    package var openStreamletsMax = 500_000
+
+    package var leaseNanoseconds: Nanoseconds = .seconds(3)
+    package var renewNanoseconds: Nanoseconds = .seconds(1)
+    /// How long a reply may wait for the channel to be sure of itself again.
+    package var guardNanoseconds: Nanoseconds = .seconds(5)
+    package var guardedRepliesMax = 65_536
+    /// Bytes on their way to one follower, beyond which it is sent back to catch up.
+    package var followerBytesMax = 4 << 20
+
+    /// How a PUT of a chunk is tried again; when it gives up, the channel exits.
+    package var putBackoff = Backoff(
+        first: .milliseconds(20), delayMax: .seconds(1), triesMax: 1_000, budget: .seconds(600))
+    package var flushBackoff = Backoff(
+        first: .milliseconds(100), delayMax: .seconds(2), triesMax: 1_000, budget: .seconds(600))
+
+    /// False only for the mutant that shows that the simulator notices.
+    package var holdsExposures = true
+
+    package init(address: String) { self.address = address }
+}

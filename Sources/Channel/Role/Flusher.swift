@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+internal import Log
+internal import Metadata
+internal import ObjectStorage
+internal import Observability
+internal import Primitives
+internal import Records
+
+/// Moves stable records from the log to segments: segment objects become durable first, then one
+/// transaction makes them known, and only then do the chunks' pointers go.
+///
+/// One flush at a time. It takes a snapshot of what is stable below one chunk index; what becomes
+/// stable meanwhile is left to the next. Every step may be repeated.
+final class Flusher {
+    /// What one streamlet contributes.
+    fileprivate struct Share {
+        let streamlet: OpenStreamlet
+        let from: SeqNum
+        let state: StreamState
+        let closes: Bool
+        var batches: [OpenStreamlet.Batch]
+        var segments: [SegmentRow] = []
+    }
+
+    private static let partsPerStatementMax = 256
+
+    private let world: ChannelWorld
+    private let limits: ChannelLimits
+    private let log: LogWriter
+    private let flushes: Counter
+    private let segmentBytes: Counter
+    private let duration: Histogram
+    private(set) var isFlushing = false
+    /// A streamlet was closed in the metadata.
+    var onClosed: (OpenStreamlet) -> Void = { _ in }
+    /// There is room again.
+    var onFlushed: () -> Void = {}
+    /// The flush can never succeed.
+    var onFailure: (String) -> Void = { _ in }
+
+    init(world: ChannelWorld, limits: ChannelLimits, log: LogWriter) {
+        self.world = world
+        self.limits = limits
+        self.log = log
+        flushes = world.metrics.counter("flushes_total", help: "Flushes that succeeded.")
+        segmentBytes = world.metrics.counter(
+            "segment_put_bytes_total", help: "Bytes of segment objects.")
+        duration = world.metrics.histogram("flush_duration_seconds", help: "Of whole flushes.")
+    }
+
+    /// Whether the unflushed records are too many or too old.
+    func isDue(at now: Nanoseconds) -> Bool {
+        guard log.flushedEnd < log.stableEnd else { return false }
+        if log.unflushedBytes >= limits.flushBytes { return true }
+        let oldest = log.retained.first { $0.index >= log.flushedEnd }
+        return oldest.map { now - $0.closedAt >= limits.flushNanoseconds } ?? false
+    }
+
+    /// Flushes everything that is stable, and closes those of `closing` that are settled.
+    func flush(closing: [OpenStreamlet]) {
+        guard !isFlushing else { return }
+        let end = log.stableEnd
+        let shares = shares(below: end, closing: closing.filter(\.isSettled))
+        guard end > log.flushedEnd || !shares.isEmpty else { return }
+        isFlushing = true
+        world.loop.spawn { [weak self] in
+            guard let self else { return }
+            let start = world.loop.now
+            let done = await run(shares, below: end)
+            isFlushing = false
+            guard done else { return }
+            flushes.add()
+            duration.record(world.loop.now - start)
+            onFlushed()
+        }
+    }
+
+    private func shares(below end: ChunkIndex, closing: [OpenStreamlet]) -> [Share] {
+        var seen: Set<StreamID> = []
+        var shares: [Share] = []
+        for streamlet in closing where seen.insert(streamlet.id).inserted {
+            shares.append(share(of: streamlet, below: end, closes: true))
+        }
+        for chunk in log.retained where chunk.index >= log.flushedEnd && chunk.index < end {
+            for streamlet in chunk.streamlets where seen.insert(streamlet.id).inserted {
+                shares.append(share(of: streamlet, below: end, closes: false))
+            }
+        }
+        return shares.sorted { $0.streamlet.id < $1.streamlet.id }
+    }
+
+    private func share(
+        of streamlet: OpenStreamlet, below end: ChunkIndex, closes: Bool
+    ) -> Share {
+        let fragments = streamlet.fragments.filter {
+            $0.chunk < end && $0.endSeqNum > streamlet.flushedEnd
+        }
+        let state = fragments.last?.stateAfter ?? streamlet.stable
+        // What is trimmed by a stable trim needs no segment.
+        let batches = fragments.flatMap(\.batches).filter { $0.tail.seqNum > state.trimPoint }
+        return Share(
+            streamlet: streamlet, from: streamlet.flushedEnd, state: state, closes: closes,
+            batches: batches)
+    }
+
+    private func run(_ shares: [Share], below end: ChunkIndex) async -> Bool {
+        var shares = shares
+        do {
+            try await putSegments(&shares)
+            for first in stride(from: 0, to: max(shares.count, 1), by: Self.partsPerStatementMax) {
+                let last = min(first + Self.partsPerStatementMax, shares.count)
+                let flush = Flush(
+                    channel: log.channel, isRecovery: false,
+                    parts: shares[first..<last].map(\.part),
+                    // Chunks count as flushed once every streamlet in them is.
+                    flushedEnd: last == shares.count ? end : log.flushedEnd)
+                guard try await commit(flush) else { return false }
+            }
+        } catch {
+            onFailure("the flush failed: \(error)")
+            return false
+        }
+        for share in shares {
+            share.streamlet.flushedEnd = share.state.tail.seqNum
+            if share.closes { onClosed(share.streamlet) }
+        }
+        log.flushed(to: end)
+        return true
+    }
+
+    private func commit(_ flush: Flush) async throws(MetadataError) -> Bool {
+        let start = world.loop.now
+        var tries = 0
+        while true {
+            do throws(MetadataError) {
+                switch try await world.metadata.flush(flush) {
+                case .done: return true
+                case .channelNotActive:
+                    onFailure("the channel is not active any more")
+                    return false
+                case .notContiguous(let stream):
+                    onFailure("stream \(stream) was flushed by somebody else")
+                    return false
+                }
+            } catch {
+                // The statement is idempotent, so an unknown outcome is settled by repeating it.
+                tries += 1
+                guard error.kind == .unavailable || error.outcomeUnknown,
+                    let delay = limits.flushBackoff.delay(
+                        afterTries: tries, elapsed: world.loop.now - start,
+                        random: world.random.next())
+                else { throw error }
+                world.log.warning("flush is repeated", [("error", error.description)])
+                await world.loop.sleep(delay)
+            }
+        }
+    }
+
+    // MARK: Segments
+
+    /// A segment object while it is filled.
+    private struct Filling {
+        var builder: SegmentObjectBuilder
+        /// Whose records each segment with records holds.
+        var members: [(share: Int, placement: SegmentPlacement)] = []
+        let id: ID128
+    }
+
+    /// Packs the shares' records into segment objects, stores them, and notes where each went.
+    private func putSegments(_ shares: inout [Share]) async throws {
+        var filling = makeFilling()
+        for i in shares.indices {
+            var rest = shares[i].batches[...]
+            // A closing streamlet's last word is stored even where all its records are trimmed.
+            var owesState = shares[i].closes && rest.isEmpty && shares[i].state.tail.seqNum > 0
+            while !rest.isEmpty || owesState {
+                let run = rest.prefix(fittingRecordsIn: filling.builder)
+                if run.isEmpty && !filling.builder.isEmpty && !owesState {
+                    try await put(&filling, &shares)
+                    continue
+                }
+                let isLast = run.count == rest.count
+                let placement = try filling.builder.add(
+                    stream: shares[i].streamlet.id, streamlet: shares[i].streamlet.number,
+                    records: run.map(\.bytes), state: isLast ? describing(shares[i]) : nil)
+                guard let placement else {
+                    guard !filling.builder.isEmpty else { throw SegmentTooLarge() }
+                    try await put(&filling, &shares)
+                    continue
+                }
+                if !run.isEmpty { filling.members.append((i, placement)) }
+                rest = rest.dropFirst(run.count)
+                owesState = false
+            }
+        }
+        if !filling.builder.isEmpty { try await put(&filling, &shares) }
+        for i in shares.indices { shares[i].batches = [] }
+    }
+
+    private func makeFilling() -> Filling {
+        let id = ID128(random: world.random)
+        return Filling(
+            builder: SegmentObjectBuilder(
+                SegmentObjectHeader(
+                    id: id, channel: log.channel,
+                    createdMilliseconds: world.loop.wallMilliseconds)),
+            id: id)
+    }
+
+    private func describing(_ share: Share) -> SegmentState {
+        SegmentState(
+            basin: share.streamlet.basin, name: share.streamlet.name,
+            configVersion: share.streamlet.version, state: share.state, closes: share.closes)
+    }
+
+    private func put(_ filling: inout Filling, _ shares: inout [Share]) async throws {
+        let full = filling
+        filling = makeFilling()
+        let key = LogKeys.segment(full.id)
+        let body = full.builder.finish().parts
+        let outcome = try await world.buckets[0].store.putOnce(
+            key, body, identity: .segment, loop: world.loop, random: world.random,
+            backoff: limits.flushBackoff)
+        guard outcome == .stored else {
+            throw StoreError(.failed, "segment id \(full.id) was used before")
+        }
+        segmentBytes.add(byteCount(body))
+        for (share, placement) in full.members {
+            shares[share].segments.append(
+                SegmentRow(placement, object: key, bucket: world.buckets[0].name))
+        }
+    }
+}
+
+private struct SegmentTooLarge: Error {}
+
+extension Flusher.Share {
+    fileprivate var part: Flush.Part {
+        Flush.Part(
+            stream: streamlet.id, streamlet: streamlet.number, from: from, state: state,
+            closes: closes, segments: segments)
+    }
+}
+
+extension ArraySlice where Element == OpenStreamlet.Batch {
+    /// As many batches from the front as surely fit the object.
+    fileprivate func prefix(fittingRecordsIn builder: SegmentObjectBuilder) -> ArraySlice {
+        var total = 0
+        return prefix { batch in
+            total += batch.bytes.count
+            return builder.hasRoom(forRecords: total)
+        }
+    }
+}
+
+extension SegmentRow {
+    fileprivate init(_ placement: SegmentPlacement, object: String, bucket: String) {
+        let span = placement.span
+        self.init(
+            stream: span.stream, start: span.start, endSeqNum: span.endSeqNum,
+            lastTimestamp: span.lastTimestamp, bucket: bucket, object: object,
+            offset: UInt64(placement.offset), length: UInt64(placement.length),
+            meteredBytes: span.meteredBytes, checksum: placement.checksum)
+    }
+}
+
+extension ObjectIdentity {
+    fileprivate static let segment = ObjectIdentity(
+        prefixBytes: SegmentObjectHeader.identityPrefixBytes, putID: SegmentObjectHeader.putIDRange)
+}

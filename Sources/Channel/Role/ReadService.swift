@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Log
+internal import ObjectStorage
+internal import Observability
+internal import Primitives
+internal import RPC
+internal import Records
+
+/// Answers what readers ask: tails, plans of unflushed records, follows. Everything here shows
+/// stable state, and leaves through the reply guard.
+final class ReadService {
+    private let world: ChannelWorld
+    private let limits: ChannelLimits
+    private let log: LogWriter
+    private let replies: ReplyGuard
+    private let pushes: Counter
+    private let lagging: Counter
+    private var followerCount = 0
+
+    init(world: ChannelWorld, limits: ChannelLimits, log: LogWriter, replies: ReplyGuard) {
+        self.world = world
+        self.limits = limits
+        self.log = log
+        self.replies = replies
+        pushes = world.metrics.counter("follow_pushes_total", help: "Batches pushed to followers.")
+        lagging = world.metrics.counter(
+            "follow_lagging_total", help: "Followers let go because they did not keep up.")
+        world.metrics.gauge("followers", help: "Follows that are granted now.") {
+            [unowned self] in Double(followerCount)
+        }
+    }
+
+    func tail(_ call: any Call, _ streamlet: OpenStreamlet) {
+        guarded(call) { call.end(.ok, TailReply(tail: streamlet.stable.tail).encoded()) }
+    }
+
+    func plan(_ call: any Call, _ request: PlanRequest, _ streamlet: OpenStreamlet) {
+        guarded(call) { [self] in
+            let tail = streamlet.stable.tail
+            let pointers = streamlet.fragments.lazy
+                .filter { [log] in
+                    $0.chunk < log.stableEnd && $0.endSeqNum > streamlet.flushedEnd
+                        && request.start.reaches($0)
+                }
+                .prefix(Int(request.limit))
+                .map { self.pointer($0) }
+            let reply = PlanReply(
+                tail: tail, flushedEnd: streamlet.flushedEnd,
+                trimPoint: streamlet.stable.trimPoint, pointers: Array(pointers))
+            call.end(.ok, reply.encoded())
+        }
+    }
+
+    private func pointer(_ fragment: OpenStreamlet.Fragment) -> ChunkPointer {
+        ChunkPointer(
+            object: LogKeys.chunk(log.channel, fragment.chunk), bucket: world.buckets[0].name,
+            start: fragment.start, count: fragment.count, lastTimestamp: fragment.lastTimestamp,
+            offset: fragment.offset, length: UInt32(fragment.length))
+    }
+
+    func follow(_ call: any Call, _ request: FollowRequest, _ streamlet: OpenStreamlet) {
+        guarded(call) { [self] in
+            // The guard may have taken its time.
+            guard streamlet.phase == .open else { return call.end(.notOwner, Bytes()) }
+            let follower = Follower(
+                call, start: request.start, bytesMax: limits.followerBytesMax)
+            do throws(DecodeError) {
+                guard try follower.grant(from: streamlet) else {
+                    return call.end(.notInWindow, Bytes())
+                }
+            } catch {
+                world.log.error("a window does not decode", [("error", error.description)])
+                return call.end(.notInWindow, Bytes())
+            }
+            streamlet.followers.append(follower)
+            streamlet.touchedAt = world.loop.now
+            followerCount += 1
+            call.onEnd = { [weak self, weak streamlet, weak follower] _, _ in
+                streamlet?.followers.removeAll { $0 === follower }
+                streamlet?.touchedAt = self?.world.loop.now ?? 0
+                self?.followerCount -= 1
+            }
+        }
+    }
+
+    /// Records became stable: every follower gets them, batch by batch.
+    func push(_ streamlet: OpenStreamlet, _ fragment: OpenStreamlet.Fragment) {
+        for follower in streamlet.followers {
+            do throws(DecodeError) {
+                for batch in fragment.batches where batch.tail.seqNum > follower.next {
+                    try follower.push(batch)
+                    pushes.add()
+                }
+            } catch {
+                preconditionFailure("stamped records decode: \(error)")
+            }
+        }
+        letGo(streamlet) { !$0.keepsUp }
+    }
+
+    private func letGo(_ streamlet: OpenStreamlet, where condition: (Follower) -> Bool) {
+        guard streamlet.followers.contains(where: condition) else { return }
+        let leaving = streamlet.followers.filter(condition)
+        streamlet.followers.removeAll(where: condition)
+        for follower in leaving {
+            lagging.add()
+            followerCount -= 1
+            follower.call.end(.notInWindow, Bytes())
+        }
+    }
+
+    /// Sends once the channel is sure of itself; nothing, if the caller has left by then.
+    private func guarded(_ call: any Call, _ send: @escaping () -> Void) {
+        var hasLeft = false
+        call.onEnd = { _, _ in hasLeft = true }
+        replies.send(
+            { if !hasLeft { send() } },
+            orRefuse: { if !hasLeft { call.end(.unavailable, Bytes()) } })
+    }
+}
+
+extension PlanRequest.Start {
+    /// Whether a reader that starts here needs something of the fragment.
+    fileprivate func reaches(_ fragment: OpenStreamlet.Fragment) -> Bool {
+        switch self {
+        case .seqNum(let start): fragment.endSeqNum > start
+        case .timestamp(let start): fragment.lastTimestamp >= start
+        }
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Primitives
+internal import RPC
+internal import Records
+
+/// Gives batches their place in a stream: checks their conditions against the assigned state,
+/// numbers and stamps their records, copies them once into memory of the log, and applies their
+/// commands.
+final class Sequencer {
+    enum Verdict {
+        /// In the chunk with this index; the reply follows once that is stable.
+        case sequenced(ChunkIndex)
+        /// No room now: the session is called again.
+        case blocked
+        /// Nothing was done, and the session is over. The verdict reveals what chunk `seenIn` holds.
+        case refused(Status, Bytes, seenIn: ChunkIndex?)
+    }
+
+    private let log: LogWriter
+    private let loop: any Loop
+    private var slab = Slab(bytes: 64 << 10)
+    /// Sessions that wait for room, first come first served.
+    private var blocked: [AppendSession] = []
+
+    init(log: LogWriter, loop: any Loop) {
+        self.log = log
+        self.loop = loop
+    }
+
+    func append(
+        _ batch: PreparedBatch, to streamlet: OpenStreamlet, for session: AppendSession,
+        messageBytes: Int
+    ) -> Verdict {
+        if log.hasFailed { return .refused(.unavailable, Bytes(), seenIn: nil) }
+        if streamlet.isDeleted { return .refused(.streamDeleted, Bytes(), seenIn: nil) }
+        switch streamlet.phase {
+        case .open: break
+        case .closed: return .refused(.notOwner, Bytes(), seenIn: nil)
+        case .closing:
+            // The close may not come about for as long as metadata is away: nobody else can have
+            // the stream before, so the session waits.
+            streamlet.onClosed.append { [weak session] in session?.resume() }
+            return .blocked
+        }
+        let records: PreparedRecords
+        do throws(DecodeError) {
+            records = try PreparedRecords(batch)
+        } catch {
+            return .refused(.malformed, Bytes(utf8: error.description), seenIn: nil)
+        }
+        if let (rejection, seenIn) = streamlet.refusal(batch.conditions) {
+            return .refused(.rejected, rejection.encoded(), seenIn: seenIn)
+        }
+        let timestamps = TimestampAssigner(
+            config: streamlet.config, now: loop.wallMilliseconds,
+            previous: streamlet.assigned.tail.timestamp)
+        guard
+            let placed = SequencedBatch(
+                records, from: streamlet.assigned.tail.seqNum, timestamps: timestamps)
+        else { return .refused(.timestampMissing, Bytes(), seenIn: nil) }
+        guard log.hasRoom(for: placed.storedBytes) else {
+            blocked.append(session)
+            return .blocked
+        }
+        let stamped = OpenStreamlet.Batch(
+            bytes: slab.write(placed.storedBytes) { placed.write(to: $0) },
+            firstSeqNum: placed.start.seqNum, count: UInt32(records.count),
+            meteredBytes: UInt32(batch.meteredBytes), tail: placed.end)
+        let index = log.append(stamped, firstTimestamp: placed.start.timestamp, to: streamlet)
+        if records.hasCommands { applyCommands(records, streamlet, from: placed.start.seqNum) }
+        streamlet.touchedAt = loop.now
+        expose(
+            .reply(session, start: placed.start, end: placed.end, messageBytes: messageBytes),
+            until: index)
+        return .sequenced(index)
+    }
+
+    func expose(_ exposure: Exposure, until index: ChunkIndex?) {
+        log.expose(exposure, until: index)
+    }
+
+    /// Lets the sessions that wait for room try again.
+    func unblock() {
+        guard !blocked.isEmpty else { return }
+        let sessions = blocked
+        blocked = []
+        for session in sessions { session.resume() }
+    }
+
+    private func applyCommands(
+        _ records: PreparedRecords, _ streamlet: OpenStreamlet, from first: SeqNum
+    ) {
+        var own = first
+        for record in records {
+            if record.isCommand {
+                do throws(DecodeError) {
+                    streamlet.apply(try Command(storedFields: records.fields(of: record)), own: own)
+                } catch {
+                    preconditionFailure("a checked command decodes: \(error)")
+                }
+            }
+            own += 1
+        }
+    }
+}
+
+/// Memory that batches are written into, one behind the other. A batch keeps its whole slab alive;
+/// batches die in the order of their birth, so at most one slab is held by a few of them.
+struct Slab {
+    private static let bytesMax = 1 << 20
+    private var storage: ByteStorage
+    private var used = 0
+
+    init(bytes: Int) { storage = ByteStorage(capacity: bytes) }
+
+    /// Calls `body` with room for exactly `count` bytes, which it writes.
+    mutating func write(_ count: Int, _ body: (UnsafeMutableRawPointer) -> Void) -> Bytes {
+        if storage.capacity - used < count {
+            let next = min(storage.capacity * 2, Self.bytesMax)
+            storage = ByteStorage(capacity: max(next, count))
+            used = 0
+        }
+        let target = storage.base + used
+        body(target)
+        used += count
+        return Bytes(owner: storage, base: UnsafeRawPointer(target), count: count)
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+internal import Metadata
+internal import Observability
+internal import Primitives
+internal import RPC
+internal import Records
+
+/// The streamlets that this channel has open: how they come (a claim) and how they go (a close).
+///
+/// Metadata decides who has a stream; this table only mirrors it. A claim is a single guarded
+/// statement that may be repeated. A close stops sequencing first and for good; the streamlet is
+/// forgotten only once the metadata certainly say closed.
+final class StreamletTable {
+    enum Activation {
+        case open(OpenStreamlet)
+        case elsewhere(Owner)
+        case refused(Status)
+    }
+
+    private let channel: ChannelID
+    private let world: ChannelWorld
+    private let limits: ChannelLimits
+    private var byStream: [StreamID: OpenStreamlet] = [:]
+    /// Claims under way: whoever asks meanwhile waits for the same answer.
+    private var claiming: [StreamID: Signal<Void>] = [:]
+    private(set) var closing: [OpenStreamlet] = []
+    /// Who may become dormant, by when, roughly in order of time.
+    private var watch: Deque<(at: Nanoseconds, streamlet: OpenStreamlet)> = []
+    private let activations: Counter
+
+    init(channel: ChannelID, world: ChannelWorld, limits: ChannelLimits) {
+        self.channel = channel
+        self.world = world
+        self.limits = limits
+        activations = world.metrics.counter("activations_total", help: "Streamlets opened.")
+        world.metrics.gauge("open_streamlets", help: "Streamlets open now.") { [unowned self] in
+            Double(byStream.count)
+        }
+    }
+
+    var count: Int { byStream.count }
+
+    func find(_ stream: StreamID) -> OpenStreamlet? { byStream[stream] }
+
+    func find(_ stream: StreamID, _ number: StreamletNumber) -> OpenStreamlet? {
+        guard let streamlet = byStream[stream], streamlet.number == number else { return nil }
+        return streamlet
+    }
+
+    // MARK: Opening
+
+    /// Opens the stream's next streamlet here, unless it is open somewhere.
+    func activate(_ stream: StreamID) async -> Activation {
+        if let streamlet = byStream[stream], streamlet.phase == .closing {
+            await untilClosed(streamlet)
+        }
+        while let other = claiming[stream] { await other.wait() }
+        if let streamlet = byStream[stream] { return .open(streamlet) }
+        guard byStream.count < limits.openStreamletsMax else { return .refused(.overloaded) }
+        let signal = Signal<Void>()
+        claiming[stream] = signal
+        defer {
+            claiming[stream] = nil
+            signal.set(())
+        }
+        do throws(MetadataError) {
+            switch try await world.metadata.claim(stream, channel: channel) {
+            case .claimed(let number, let row): return .open(insert(number, row))
+            case .owned(let owner): return .elsewhere(owner)
+            case .streamNotFound: return .refused(.notOwner)
+            case .streamDeletionPending: return .refused(.streamDeleted)
+            case .channelNotActive: return .refused(.unavailable)
+            }
+        } catch {
+            world.log.warning("claim failed", [("error", error.description)])
+            return .refused(.unavailable)
+        }
+    }
+
+    func insert(_ number: StreamletNumber, _ row: Stream) -> OpenStreamlet {
+        precondition(byStream[row.id] == nil, "a stream is open once")
+        let streamlet = OpenStreamlet(number, row, now: world.loop.now)
+        byStream[row.id] = streamlet
+        watch.append((world.loop.now + limits.dormancyNanoseconds, streamlet))
+        activations.add()
+        return streamlet
+    }
+
+    /// Looks whether streamlet `number` is ours without our knowing; opens it then. The status says
+    /// why not.
+    func adopt(_ stream: StreamID, _ number: StreamletNumber) async -> Status {
+        do throws(MetadataError) {
+            guard let owner = try await world.metadata.stream(stream)?.owner,
+                owner.channel == channel, owner.streamlet == number
+            else { return .notOwner }
+        } catch {
+            return .unavailable
+        }
+        switch await activate(stream) {
+        case .open: return .notOwner
+        case .elsewhere: return .notOwner
+        case .refused(let status): return status
+        }
+    }
+
+    // MARK: Changing
+
+    /// Applies what the metadata say of the stream now.
+    func refresh(_ request: RefreshRequest) async -> Status {
+        do throws(MetadataError) {
+            guard let lookup = try await world.metadata.stream(request.stream) else {
+                return .notOwner
+            }
+            guard let streamlet = byStream[request.stream] else { return .notOwner }
+            if lookup.stream.version > streamlet.version {
+                streamlet.config = lookup.stream.config
+                streamlet.version = lookup.stream.version
+            }
+            if lookup.stream.deletedMilliseconds != nil { streamlet.isDeleted = true }
+            return streamlet.version >= request.version ? .ok : .unavailable
+        } catch {
+            return .unavailable
+        }
+    }
+
+    // MARK: Closing
+
+    /// Stops sequencing into the streamlet; the next flush closes it once it is settled.
+    func close(_ streamlet: OpenStreamlet) {
+        guard streamlet.phase == .open else { return }
+        streamlet.phase = .closing
+        closing.append(streamlet)
+    }
+
+    func closeAll() {
+        for streamlet in byStream.values.sorted(by: { $0.id < $1.id }) { close(streamlet) }
+    }
+
+    /// Begins to close what nobody has used for the dormancy time.
+    func closeDormant() {
+        let now = world.loop.now
+        while let first = watch.first, first.at <= now {
+            watch.removeFirst()
+            let streamlet = first.streamlet
+            guard byStream[streamlet.id] === streamlet, streamlet.phase == .open else { continue }
+            let due = streamlet.touchedAt + limits.dormancyNanoseconds
+            if due <= now, streamlet.isSettled, streamlet.followers.isEmpty {
+                close(streamlet)
+            } else {
+                watch.append((max(due, now + limits.dormancyNanoseconds / 4), streamlet))
+            }
+        }
+    }
+
+    /// The metadata say closed: the streamlet is forgotten, and whoever is attached goes elsewhere.
+    func closed(_ streamlet: OpenStreamlet) {
+        precondition(streamlet.phase == .closing && streamlet.isSettled, "closed while in use")
+        byStream[streamlet.id] = nil
+        closing.removeAll { $0 === streamlet }
+        streamlet.phase = .closed
+        streamlet.fragments = []
+        release(streamlet)
+    }
+
+    /// The channel is over: whoever is attached to anything goes elsewhere.
+    func abandon() {
+        for streamlet in byStream.values.sorted(by: { $0.id < $1.id }) {
+            streamlet.phase = .closed
+            release(streamlet)
+        }
+        byStream = [:]
+        closing = []
+    }
+
+    private func release(_ streamlet: OpenStreamlet) {
+        let status: Status = streamlet.isDeleted ? .streamDeleted : .notOwner
+        for follower in streamlet.followers { follower.call.end(status, Bytes()) }
+        streamlet.followers = []
+        let waiting = streamlet.onClosed
+        streamlet.onClosed = []
+        for resume in waiting { resume() }
+    }
+
+    private func untilClosed(_ streamlet: OpenStreamlet) async {
+        await withUnsafeContinuation { (waiter: UnsafeContinuation<Void, Never>) in
+            streamlet.onClosed.append { waiter.resume() }
+        }
+    }
+}

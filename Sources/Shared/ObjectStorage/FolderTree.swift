@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import Primitives
+private import Synchronization
+
+/// The files of a folder store; every call blocks.
+///
+/// An object is written to a file without a name, which is made durable and only then linked to its
+/// own: it appears whole or not at all, the link tells which of several creators was first, and a
+/// crash leaves nothing. Where a file system has no nameless files, and where an object is replaced,
+/// the file has a name in `#temporary` meanwhile; what a crash leaves there is removed by the next
+/// start that finds it old.
+///
+/// Who is told that an object exists may rely on it. Therefore the folder is made durable before a
+/// put ends, also one that found an object which another writer may just have linked.
+final class FolderTree: Sendable {
+    let root: OpenFile
+    private let isDurable: Bool
+    private let temporary: OpenFile
+    /// In front of the names in `#temporary`: no other process has the same.
+    private let temporaryPrefix: String
+    private let temporaryCount = Atomic<UInt64>(0)
+    private let hasNamelessFiles = Atomic<Bool>(true)
+    private let directories = DirectoryCache(limit: 256)
+
+    /// Opens the folder, and makes it where it is missing.
+    init(path: String, isDurable: Bool) throws(FolderError) {
+        try Self.makeDirectories(path)
+        root = try OpenFile.directory(path)
+        self.isDurable = isDurable
+        if mkdirat(root.descriptor, FolderPath.temporaryDirectory, 0o755) != 0, errno != EEXIST {
+            throw FolderError("mkdir")
+        }
+        temporary = try OpenFile.directory(FolderPath.temporaryDirectory, in: root)
+        if isDurable { try root.sync() }
+        var generator = SystemRandomNumberGenerator()
+        temporaryPrefix = String(generator.next(), radix: 16)
+    }
+
+    func put(_ key: String, _ body: [Bytes], ifAbsent: Bool) throws(StoreError) -> PutResult {
+        let path = FolderPath(key: key)
+        for _ in 0..<8 {
+            let directory: OpenFile
+            do throws(FolderError) {
+                directory = try self.directory(path.directory)
+            } catch {
+                guard error.isMissing else { throw error.storeError(key) }
+                directories.forget(path.directory)
+                continue
+            }
+            var isLinked = false
+            do throws(FolderError) {
+                let result =
+                    ifAbsent
+                    ? try create(path.file, in: directory, body)
+                    : try replace(path.file, in: directory, body)
+                isLinked = result == .created
+                if isDurable { try directory.sync() }
+                return result
+            } catch {
+                // The folder became empty and was removed meanwhile.
+                guard error.isMissing, !isLinked else {
+                    throw error.storeError(key, outcomeUnknown: isLinked)
+                }
+                directories.forget(path.directory)
+            }
+        }
+        throw StoreError(.unavailable, "the folder of \(key) vanished again and again")
+    }
+
+    func get(_ key: String, range: Range<Int>?) throws(StoreError) -> ObjectSlice {
+        do throws(FolderError) {
+            let file = try OpenFile(FolderPath(key: key).whole, in: root, flags: O_RDONLY)
+            var status = stat()
+            guard fstat(file.descriptor, &status) == 0 else { throw FolderError("stat") }
+            let size = Int(status.st_size)
+            let wanted = range ?? 0..<size
+            if range == nil || wanted.lowerBound < size {
+                let bytes = try Self.read(file, wanted.lowerBound..<min(wanted.upperBound, size))
+                return ObjectSlice(bytes: bytes, objectSize: size)
+            }
+        } catch {
+            throw error.storeError(key)
+        }
+        throw StoreError(.rangeNotSatisfiable, "\(key) ends before the range begins")
+    }
+
+    func head(_ key: String) throws(StoreError) -> ObjectInfo? {
+        do throws(FolderError) {
+            return try info(key, at: FolderPath(key: key).whole)
+        } catch {
+            throw error.storeError(key)
+        }
+    }
+
+    /// Nil where there is no file.
+    func info(_ key: String, at path: String) throws(FolderError) -> ObjectInfo? {
+        var status = stat()
+        guard fstatat(root.descriptor, path, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
+            let error = FolderError("stat")
+            if error.isMissing { return nil }
+            throw error
+        }
+        let time = status.st_mtim
+        return ObjectInfo(
+            key: key, size: Int(status.st_size),
+            modifiedMilliseconds: UInt64(time.tv_sec) * 1_000 + UInt64(time.tv_nsec) / 1_000_000)
+    }
+
+    func delete(_ key: String) throws(StoreError) {
+        let path = FolderPath(key: key)
+        var isUnlinked = false
+        do throws(FolderError) {
+            let directory = try OpenFile.directory(path.directory, in: root)
+            guard unlinkat(directory.descriptor, path.file, 0) == 0 else {
+                throw FolderError("unlink")
+            }
+            isUnlinked = true
+            if isDurable { try directory.sync() }
+        } catch {
+            if error.isMissing { return }
+            throw error.storeError(key, outcomeUnknown: isUnlinked)
+        }
+        removeEmpty(path.directory)
+    }
+
+    /// Removes files that a crash left in `#temporary` more than `age` seconds ago.
+    func removeTemporary(olderThanSeconds age: Int) throws(FolderError) -> Int {
+        var removed = 0
+        let oldest = Int(SystemClock.wallMilliseconds / 1_000) - age
+        for name in try DirectoryNames.of(FolderPath.temporaryDirectory, in: root) {
+            let name = String(decoding: name, as: UTF8.self)
+            var status = stat()
+            guard fstatat(temporary.descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0,
+                status.st_mtim.tv_sec < oldest, unlinkat(temporary.descriptor, name, 0) == 0
+            else { continue }
+            removed += 1
+        }
+        return removed
+    }
+
+    private func create(
+        _ name: String, in directory: OpenFile, _ body: [Bytes]
+    ) throws(FolderError) -> PutResult {
+        guard let file = try namelessFile(in: directory) else {
+            return try createNamed(name, in: directory, body)
+        }
+        try write(body, to: file)
+        // The way to give a nameless file a name that needs no privilege; see open(2).
+        let own = "/proc/self/fd/\(file.descriptor)"
+        if linkat(AT_FDCWD, own, directory.descriptor, name, AT_SYMLINK_FOLLOW) == 0 {
+            return .created
+        }
+        let error = FolderError("link")
+        if error.isPresent { return .exists }
+        // Without /proc the link fails like one into a folder that was removed: the other way
+        // tells the two apart.
+        guard error.isUnsupported else { throw error }
+        return try createNamed(name, in: directory, body)
+    }
+
+    private func createNamed(
+        _ name: String, in directory: OpenFile, _ body: [Bytes]
+    ) throws(FolderError) -> PutResult {
+        let other = try writeTemporary(body)
+        defer { unlinkat(temporary.descriptor, other, 0) }
+        if linkat(temporary.descriptor, other, directory.descriptor, name, 0) == 0 {
+            return .created
+        }
+        let error = FolderError("link")
+        guard error.isPresent else { throw error }
+        return .exists
+    }
+
+    private func replace(
+        _ name: String, in directory: OpenFile, _ body: [Bytes]
+    ) throws(FolderError) -> PutResult {
+        let other = try writeTemporary(body)
+        guard renameat(temporary.descriptor, other, directory.descriptor, name) == 0 else {
+            let error = FolderError("rename")
+            unlinkat(temporary.descriptor, other, 0)
+            throw error
+        }
+        return .created
+    }
+
+    private func writeTemporary(_ body: [Bytes]) throws(FolderError) -> String {
+        let number = temporaryCount.wrappingAdd(1, ordering: .relaxed).newValue
+        let name = "\(temporaryPrefix)-\(number)"
+        let file = try OpenFile(name, in: temporary, flags: O_WRONLY | O_CREAT | O_EXCL)
+        do throws(FolderError) {
+            try write(body, to: file)
+        } catch {
+            unlinkat(temporary.descriptor, name, 0)
+            throw error
+        }
+        return name
+    }
+
+    /// Nil where the file system knows no such files.
+    private func namelessFile(in directory: OpenFile) throws(FolderError) -> OpenFile? {
+        guard hasNamelessFiles.load(ordering: .relaxed) else { return nil }
+        do throws(FolderError) {
+            return try OpenFile(".", in: directory, flags: O_WRONLY | Self.nameless)
+        } catch {
+            guard error.isUnsupported, !error.isMissing else { throw error }
+            hasNamelessFiles.store(false, ordering: .relaxed)
+            return nil
+        }
+    }
+
+    /// O_TMPFILE of fcntl.h, which Swift does not import.
+    private static let nameless: Int32 = 0o20_000_000 | O_DIRECTORY
+
+    private func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) {
+        try GatheredWrite.write(body, to: file)
+        if isDurable { try file.syncData() }
+    }
+
+    private static func read(_ file: OpenFile, _ range: Range<Int>) throws(FolderError) -> Bytes {
+        let storage = ByteStorage(capacity: range.count)
+        var count = 0
+        while count < range.count {
+            let n = pread(
+                file.descriptor, storage.base + count, range.count - count,
+                off_t(range.lowerBound + count))
+            if n < 0, errno == EINTR { continue }
+            guard n >= 0 else { throw FolderError("read") }
+            guard n > 0 else { break }
+            count += n
+        }
+        return Bytes(owner: storage, base: UnsafeRawPointer(storage.base), count: count)
+    }
+
+    /// The open folder at `path`, made where missing, and durable in its parent.
+    private func directory(_ path: String) throws(FolderError) -> OpenFile {
+        if path.isEmpty { return root }
+        if let known = directories[path] { return known }
+        let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
+        let parent = try directory(slash.map { String(path[..<$0]) } ?? "")
+        let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
+        if mkdirat(parent.descriptor, name, 0o755) != 0, errno != EEXIST {
+            throw FolderError("mkdir")
+        }
+        let opened = try OpenFile.directory(name, in: parent)
+        // Whoever made it may not have come that far yet.
+        if isDurable { try parent.sync() }
+        directories[path] = opened
+        return opened
+    }
+
+    /// Removes `path` and the folders above it, as far as they are empty.
+    private func removeEmpty(_ path: String) {
+        var path = path
+        while !path.isEmpty, unlinkat(root.descriptor, path, AT_REMOVEDIR) == 0 {
+            directories.forget(path)
+            let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
+            path = slash.map { String(path[..<$0]) } ?? ""
+        }
+    }
+
+    private static func makeDirectories(_ path: String) throws(FolderError) {
+        var end = path.startIndex
+        while end != path.endIndex {
+            let rest = path[path.index(after: end)...]
+            end = rest.firstIndex(of: "/") ?? path.endIndex
+            if mkdir(String(path[..<end]), 0o755) != 0, errno != EEXIST, errno != EISDIR {
+                throw FolderError("mkdir")
+            }
+        }
+    }
+}
+
+/// Folders that writers keep open, the least recently used closed first.
+private final class DirectoryCache: Sendable {
+    private struct Entry {
+        let directory: OpenFile
+        var usedAt: UInt64
+    }
+    private struct State {
+        var entries: [String: Entry] = [:]
+        var uses: UInt64 = 0
+    }
+    private let state = Mutex(State())
+    private let limit: Int
+
+    init(limit: Int) { self.limit = limit }
+
+    subscript(path: String) -> OpenFile? {
+        get {
+            state.withLock { state in
+                state.uses += 1
+                state.entries[path]?.usedAt = state.uses
+                return state.entries[path]?.directory
+            }
+        }
+        set {
+            guard let newValue else { return }
+            state.withLock { state in
+                state.uses += 1
+                state.entries[path] = Entry(directory: newValue, usedAt: state.uses)
+                guard state.entries.count > limit,
+                    let oldest = state.entries.min(by: { $0.value.usedAt < $1.value.usedAt })
+                else { return }
+                state.entries[oldest.key] = nil
+            }
+        }
+    }
+
+    /// Forgets the folder at `path` and those above it.
+    func forget(_ path: String) {
+        state.withLock { state in
+            state.entries = state.entries.filter { known, _ in
+                path != known && !path.utf8.starts(with: "\(known)/".utf8)
+            }
+        }
+    }
+}
+
+/// A write of several parts without joining them.
+private enum GatheredWrite {
+    /// The most that writev(2) takes at once on Linux.
+    private static let partsMax = 1_024
+
+    static func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) {
+        var vectors = body.filter { !$0.isEmpty }.map { part in
+            iovec(iov_base: UnsafeMutableRawPointer(mutating: part.base), iov_len: part.count)
+        }
+        defer { withExtendedLifetime(body) {} }
+        var first = 0
+        while first < vectors.count {
+            let count = min(vectors.count - first, partsMax)
+            let written = vectors.withUnsafeBufferPointer { all in
+                writev(file.descriptor, all.baseAddress.map { $0 + first }, Int32(count))
+            }
+            if written < 0, errno == EINTR { continue }
+            guard written >= 0 else { throw FolderError("write") }
+            first = skip(written, in: &vectors, from: first)
+        }
+    }
+
+    /// Leaves out what was written; returns the first vector that is not.
+    private static func skip(_ written: Int, in vectors: inout [iovec], from first: Int) -> Int {
+        var first = first
+        var left = written
+        while first < vectors.count, left >= vectors[first].iov_len {
+            left -= vectors[first].iov_len
+            first += 1
+        }
+        if left > 0 {
+            vectors[first].iov_base += left
+            vectors[first].iov_len -= left
+        }
+        return first
+    }
+}

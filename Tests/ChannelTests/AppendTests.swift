@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Log
+import Metadata
+import ObjectStorage
+import Primitives
+import RPC
+import Records
+import Testing
+
+@testable import ChannelRole
+
+@Suite struct AppendTests {
+    @Test func acknowledgesWithPositions() async throws {
+        let bench = try await Bench()
+        let session = try bench.openSession(bench.makeStream("s"))
+        session.onMessage?(try Bench.batch("a", "b"))
+        session.onMessage?(try Bench.batch("c"))
+        bench.pass()
+        let replies = try session.replies
+        #expect(replies.map(\.start.seqNum) == [0, 2])
+        #expect(replies.map(\.end.seqNum) == [2, 3])
+        #expect(replies.last?.tail.seqNum == 3)
+        session.onFinishedSending?()
+        #expect(session.ended?.status == .ok)
+    }
+
+    /// Chunk n is held while n+1 to n+3 are durable: no acknowledgement; then all, in order.
+    @Test func aHeldChunkHoldsEverythingBehindIt() async throws {
+        let bench = try await Bench { $0.lingerNanoseconds = 0...0 }
+        let session = try bench.openSession(bench.makeStream("s"))
+        bench.store.hold()
+        for body in ["a", "b", "c", "d"] {
+            session.onMessage?(try Bench.batch(body))
+            bench.pass()
+        }
+        let held = bench.store.held
+        try #require(held.count == 4)
+        for key in held.dropFirst().reversed() { bench.store.release(key) }
+        bench.pass(.milliseconds(50))
+        #expect(session.messages.isEmpty, "nothing behind a hole is acknowledged")
+        #expect(session.consumedBytes == 0)
+        bench.store.release(held[0])
+        bench.pass()
+        #expect(try session.replies.map(\.start.seqNum) == [0, 1, 2, 3])
+    }
+
+    @Test func atMostWChunksAreInFlightAndTheRestSharesOne() async throws {
+        let bench = try await Bench { $0.lingerNanoseconds = 0...0 }
+        let session = try bench.openSession(bench.makeStream("s"))
+        bench.store.hold()
+        for n in 0..<20 {
+            session.onMessage?(try Bench.batch("\(n)"))
+            bench.pass()
+        }
+        #expect(bench.store.held.count == 4)
+        bench.store.releaseAll()
+        bench.pass(.milliseconds(5))
+        #expect(try session.replies.count == 20)
+        let keys = try await bench.store.list(prefix: "wal/", after: "", limit: 100).objects
+        #expect(keys.count == 5, "what came while all slots were taken shares a chunk")
+    }
+
+    @Test func conditionsAreCheckedAgainstWhatIsAssigned() async throws {
+        let bench = try await Bench()
+        let session = try bench.openSession(bench.makeStream("s"))
+        bench.store.hold()
+        for n in 0..<3 {
+            session.onMessage?(try Bench.batch("\(n)", match: SeqNum(n)))
+            bench.pass()
+        }
+        bench.store.releaseAll()
+        bench.pass()
+        #expect(try session.replies.map(\.end.seqNum) == [1, 2, 3])
+    }
+
+    @Test func aRejectionWaitsForWhatItSaw() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let writer = try bench.openSession(stream)
+        let other = try bench.openSession(stream)
+        bench.store.hold()
+        writer.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        other.onMessage?(try Bench.batch("b", match: 0))
+        bench.pass(.milliseconds(100))
+        #expect(other.ended == nil, "the number it would show is not stable")
+        bench.store.releaseAll()
+        bench.pass()
+        let ended = try #require(other.ended)
+        #expect(ended.status == .rejected)
+        #expect(try AppendRejection(ended.payload) == .seqNumMismatch(next: 1))
+    }
+
+    @Test func aTokenIsCheckedAgainstTheStateBeforeTheBatch() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.fence("t"))
+        session.onMessage?(try Bench.batch("a", token: "t"))
+        session.onMessage?(try Bench.batch("b"))
+        bench.pass()
+        #expect(try session.replies.count == 3)
+        session.onMessage?(try Bench.batch("c", match: 99, token: "x"))
+        bench.pass()
+        let payload = try #require(session.ended?.payload)
+        #expect(try AppendRejection(payload) == .fencingTokenMismatch(current: "t"))
+    }
+
+    @Test func theFirstFailurePoisonsTheSession() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        session.onMessage?(try Bench.batch("b", match: 7))
+        session.onMessage?(try Bench.batch("c"))
+        bench.pass()
+        #expect(try session.replies.count == 1)
+        #expect(session.ended?.status == .rejected)
+        let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
+        bench.pass()
+        #expect(try TailReply(try #require(tail.ended).payload).tail.seqNum == 1)
+    }
+
+    @Test func aRequiredTimestampThatIsMissingAppendsNothing() async throws {
+        let bench = try await Bench()
+        let session = try bench.openSession(
+            bench.makeStream("s") { $0.timestampingMode = .clientRequire })
+        session.onMessage?(try Bench.batch("a", timestamp: 5))
+        session.onMessage?(try Bench.batch("b"))
+        bench.pass()
+        #expect(try session.replies.map(\.start) == [StreamPosition(seqNum: 0, timestamp: 5)])
+        #expect(session.ended?.status == .timestampMissing)
+    }
+
+    @Test func garbageEndsTheSessionAndNothingElse() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let bad = try bench.openSession(stream)
+        let good = try bench.openSession(stream)
+        bad.onMessage?([1, 2, 3])
+        good.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        #expect(bad.ended?.status == .malformed)
+        #expect(try good.replies.count == 1)
+    }
+
+    @Test func aSealInTheWayMakesEverythingIndefiniteAndEndsTheProcess() async throws {
+        let bench = try await Bench { $0.lingerNanoseconds = 0...0 }
+        let session = try bench.openSession(bench.makeStream("s"))
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        let channel = try #require(bench.role.channel)
+        let seal = Seal(
+            header: ChunkHeader(
+                kind: .seal, channel: channel, index: 1, putID: ID128(high: 1, low: 1),
+                storageClass: 0, createdMilliseconds: 0),
+            owner: "test", reason: "test")
+        _ = try await bench.store.inner.put(
+            LogKeys.chunk(channel, 1), [seal.encoded()], ifAbsent: true)
+        session.onMessage?(try Bench.batch("b"))
+        session.onMessage?(try Bench.batch("c"))
+        bench.pass(.milliseconds(10))
+        #expect(try session.replies.count == 1)
+        #expect(session.ended?.status == .indefinite)
+        #expect(bench.exits.reasons.count == 1)
+        #expect(try await bench.metadata.channel(channel)?.state == .dead)
+    }
+
+    @Test func aLogThatIsNotEmptyIsRefused() async throws {
+        let bench = try await Bench()
+        let next = ChannelID(try #require(bench.role.channel).number + 1)
+        _ = try await bench.store.inner.put(LogKeys.chunk(next, 0), [[1]], ifAbsent: true)
+        var refused: ReopenedLog?
+        let second = ChannelRole(world: bench.world, limits: ChannelLimits(address: "sim:2"))
+        bench.run {
+            do { try await second.start() } catch let error as ReopenedLog { refused = error }
+        }
+        #expect(refused?.channel == next)
+        #expect(!second.isReady)
+    }
+
+    @Test func withoutRoomSessionsWaitAndNothingIsLost() async throws {
+        let bench = try await Bench {
+            $0.unflushedBytesMax = 100_000
+            $0.flushBytes = 50_000
+        }
+        let session = try bench.openSession(bench.makeStream("s"))
+        let body = String(repeating: "x", count: 10_000)
+        for _ in 0..<50 { session.onMessage?(try Bench.batch(body)) }
+        bench.pass()
+        let early = try session.replies.count
+        #expect(early < 10, "back-pressure: \(early) batches were taken at once")
+        bench.pass(.seconds(5))
+        #expect(try session.replies.map(\.start.seqNum) == Array(0..<50))
+    }
+}

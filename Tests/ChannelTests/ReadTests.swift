@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CSupport
+import Log
+import Metadata
+import ObjectStorage
+import Primitives
+import RPC
+import Records
+import Testing
+
+@testable import ChannelRole
+
+@Suite struct ReadTests {
+    @Test func aFollowGetsEveryBatchOnceAndKeepsItsBounds() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a", "b"))
+        bench.pass()
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        session.onMessage?(try Bench.batch("c"))
+        session.onMessage?(try Bench.batch("d", "e"))
+        bench.pass()
+        let pushes = try follow.pushes
+        #expect(pushes.map(\.firstSeqNum) == [0, 2, 3])
+        #expect(pushes.map(\.count) == [2, 1, 2])
+        #expect(pushes.map(\.tail.seqNum) == [2, 3, 5])
+        let replies = try session.replies
+        #expect(pushes.map(\.tail) == replies.map(\.end))
+    }
+
+    @Test func aFollowAtTheTailIsGrantedByAHeartbeat() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        _ = try bench.activate(stream)
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        #expect(try follow.pushes.map(\.count) == [0])
+        let beyond = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 1))
+        #expect(beyond.ended?.status == .notInWindow)
+    }
+
+    @Test func aFollowInsideABatchBeginsThere() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a", "b", "c"))
+        bench.pass()
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 2))
+        let push = try #require(try follow.pushes.first)
+        #expect(push.firstSeqNum == 2 && push.count == 1 && push.meteredBytes == 9)
+        let batch = try ReadBatch(push.records)
+        #expect(batch.records.map(\.body.lossyText) == ["c"])
+    }
+
+    @Test func whatIsNotStableIsNotShown() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        bench.store.hold()
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
+        let plan = bench.call(
+            .plan, PlanRequest(stream: stream, streamlet: 0, start: .seqNum(0), limit: 10))
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        #expect(try TailReply(try #require(tail.ended).payload).tail == .zero)
+        #expect(try PlanReply(try #require(plan.ended).payload).pointers.isEmpty)
+        #expect(try follow.pushes.map(\.count) == [0])
+        bench.store.releaseAll()
+        bench.pass()
+        #expect(try follow.pushes.map(\.count) == [0, 1])
+    }
+
+    @Test func aPlanPointsAtTheRecordsInTheChunks() async throws {
+        let bench = try await Bench { $0.lingerNanoseconds = 0...0 }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        for body in ["a", "b", "c"] {
+            session.onMessage?(try Bench.batch(body))
+            bench.pass()
+        }
+        let call = bench.call(
+            .plan, PlanRequest(stream: stream, streamlet: 0, start: .seqNum(1), limit: 10))
+        let plan = try PlanReply(try #require(call.ended).payload)
+        #expect(plan.tail.seqNum == 3 && plan.flushedEnd == 0)
+        #expect(plan.pointers.map(\.start.seqNum) == [1, 2])
+        for (pointer, body) in zip(plan.pointers, ["b", "c"]) {
+            let range = Int(pointer.offset)..<Int(pointer.offset + pointer.length)
+            let slice = try await bench.store.get(pointer.object, range: range)
+            #expect(try ReadBatch(slice.bytes).records.map(\.body.lossyText) == [body])
+        }
+    }
+
+    @Test func afterAFlushThePlanIsEmptyAndTheSegmentsHoldTheRecords() async throws {
+        let bench = try await Bench { $0.flushNanoseconds = .seconds(1) }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a", "b"))
+        bench.pass(.seconds(2))
+        let call = bench.call(
+            .plan, PlanRequest(stream: stream, streamlet: 0, start: .seqNum(0), limit: 10))
+        let plan = try PlanReply(try #require(call.ended).payload)
+        #expect(plan.pointers.isEmpty && plan.flushedEnd == 2)
+        let page = try await bench.metadata.segments(of: stream, from: .seqNum(0), limit: 10)
+        let row = try #require(page.segments.first)
+        #expect(row.start.seqNum == 0 && row.endSeqNum == 2)
+        let range = Int(row.offset)..<Int(row.offset + row.length)
+        let bytes = try await bench.store.get(row.object, range: range).bytes
+        let segment = try Segment(bytes, checksum: row.checksum)
+        #expect(try ReadBatch(segment.records).records.map(\.body.lossyText) == ["a", "b"])
+        #expect(page.lookup?.stream.state.tail.seqNum == 2)
+        #expect(try await bench.metadata.channel(bench.role.channel!)?.flushedEnd == 1)
+    }
+
+    @Test func anIdleStreamletIsClosedAndTheStreamGoesOnFromItsState() async throws {
+        let bench = try await Bench { $0.dormancyNanoseconds = .seconds(2) }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.fence("token"))
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass(.seconds(6))
+        #expect(try await bench.metadata.stream(stream)?.owner == nil, "dormant")
+        session.onMessage?(try Bench.batch("late"))
+        bench.pass()
+        #expect(session.ended?.status == .notOwner, "nothing was done for a late batch")
+        let second = try bench.openSession(stream)
+        second.onMessage?(try Bench.batch("b", match: 2, token: "token"))
+        second.onMessage?(try Bench.batch("c", token: "other"))
+        bench.pass()
+        #expect(try second.replies.map(\.start.seqNum) == [2])
+        let payload = try #require(second.ended?.payload)
+        #expect(try AppendRejection(payload) == .fencingTokenMismatch(current: "token"))
+        #expect(try bench.activate(stream).streamlet == 1)
+    }
+
+    @Test func aFollowedStreamletStaysOpen() async throws {
+        let bench = try await Bench { $0.dormancyNanoseconds = .seconds(2) }
+        let stream = bench.makeStream("s")
+        _ = try bench.activate(stream)
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        bench.pass(.seconds(20))
+        #expect(follow.ended == nil)
+        follow.onEnd?(.cancelled, Bytes())
+        bench.pass(.seconds(20))
+        #expect(try await bench.metadata.stream(stream)?.owner == nil)
+    }
+
+    @Test func aFollowerThatTakesNothingIsSentBack() async throws {
+        let bench = try await Bench { $0.followerBytesMax = 1_000 }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        follow.unsentBytes = 1_001
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        #expect(follow.ended?.status == .notInWindow)
+        #expect(try session.replies.count == 1)
+    }
+
+    @Test func unsureOfItsLeaseTheChannelProbesBeforeItAnswers() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        let channel = try #require(bench.role.channel)
+        // Declared dead behind its back: a renewal would tell it, a tail must not be a lie.
+        _ = try await bench.metadata.declareDead(channel, renewals: 0)
+        let seal = Seal(
+            header: ChunkHeader(
+                kind: .seal, channel: channel, index: 1, putID: ID128(high: 1, low: 1),
+                storageClass: 0, createdMilliseconds: 0),
+            owner: "test", reason: "test")
+        _ = try await bench.store.inner.put(
+            LogKeys.chunk(channel, 1), [seal.encoded()], ifAbsent: true)
+        bench.stall(.seconds(4))
+        let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
+        bench.pass(.milliseconds(10))
+        #expect(tail.ended?.status != .ok, "a zombie answers no tail")
+        #expect(bench.exits.reasons.count == 1)
+    }
+
+    @Test func drainClosesEverythingAndExits() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        bench.run { await bench.role.drain() }
+        #expect(try session.replies.count == 1)
+        #expect(bench.exits.reasons == ["drained"])
+        let lookup = try await bench.metadata.stream(stream)
+        #expect(lookup?.owner == nil && lookup?.stream.state.tail.seqNum == 1)
+    }
+
+    @Test func deletionClosesTheStreamlet() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        _ = try await bench.metadata.deleteStream(basin: "test-basin", name: "s")
+        let refresh = bench.call(
+            .refresh, RefreshRequest(stream: stream, version: 1, deleted: true))
+        bench.pass(.seconds(1))
+        #expect(refresh.ended?.status == .ok)
+        #expect(try await bench.metadata.stream(stream)?.owner == nil)
+        session.onMessage?(try Bench.batch("b"))
+        bench.pass()
+        #expect(session.ended?.status == .streamDeleted)
+    }
+
+    @Test func anIdleOpenStreamletIsSmall() async throws {
+        let bench = try await Bench()
+        let table = StreamletTable(
+            channel: ChannelID(1), world: bench.world, limits: ChannelLimits(address: "sim:1"))
+        func open(_ range: Range<Int>) {
+            for n in range {
+                let stream = Stream(
+                    id: StreamID(ID128(high: 9, low: UInt64(n))), basin: "test-basin",
+                    name: "idle-stream-number-\(n)", config: .system, version: 1, cipher: nil,
+                    state: .initial, createdMilliseconds: 0, deletedMilliseconds: nil)
+                _ = table.insert(0, stream)
+            }
+        }
+        open(0..<1_000)
+        let before = Int(millrace_heap_bytes())
+        open(1_000..<100_000)
+        let each = (Int(millrace_heap_bytes()) - before) / 99_000
+        #expect(each <= 1_024, "an idle open streamlet takes \(each) bytes")
+        print("an idle open streamlet takes \(each) bytes")
+    }
+}
