@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import HTTP
+internal import Metadata
+internal import Primitives
+internal import RPC
+internal import Records
+
+/// One append in one request.
+///
+/// Whoever leaves before the body is complete asked for nothing. Once the batch was issued it goes
+/// on without its client, and holds its budget until the channel has answered.
+final class AppendUnary {
+    private let path: DataPath
+    private let exchange: any HTTPExchange
+    private let headers: RecordsHeaders
+    private let basin: String
+    private let stream: String
+    private let isProtobuf: Bool
+    private let answersProtobuf: Bool
+
+    init(
+        _ path: DataPath, _ exchange: any HTTPExchange, basin: String, stream: String,
+        headers: RecordsHeaders
+    ) {
+        self.path = path
+        self.exchange = exchange
+        self.basin = basin
+        self.stream = stream
+        self.headers = headers
+        isProtobuf = MediaType(exchange.request.header("content-type")) == .protobuf
+        answersProtobuf = MediaType(exchange.request.header("accept")) == .protobuf
+    }
+
+    func begin() {
+        guard !path.budget.isSpent else {
+            let error = APIError(.hotServer, "too many appends are in flight")
+            return BodyReader.refuse(exchange, error, loop: path.world.loop)
+        }
+        // What is announced counts until it is a batch, or nothing.
+        let bodyBytesMax = path.limits.bodyBytesMax
+        let announced = min(max(exchange.request.contentLength ?? 0, 0), bodyBytesMax)
+        path.budget.hold(announced)
+        BodyReader.read(
+            exchange, bytesMax: bodyBytesMax, codec: path.codec, loop: path.world.loop,
+            malformed: isProtobuf ? .badProto : .badJSON
+        ) { [self] body in
+            path.budget.release(announced)
+            do throws(APIError) {
+                try append(prepare(try body.get()))
+            } catch {
+                exchange.fail(error)
+            }
+        }
+    }
+
+    private func prepare(_ body: Bytes) throws(APIError) -> (Bytes, PreparedBatch.Head) {
+        do throws(AppendInputError) {
+            if isProtobuf {
+                var writer = ByteWriter(capacity: body.count + body.count / 4 + 64)
+                let head = try AppendInputDecoder.decode(body, into: &writer)
+                return (writer.finish(), head)
+            }
+        } catch {
+            switch error {
+            case .malformed: throw APIError(.badProto, error.description)
+            case .invalid: throw APIError(.invalid, error.description)
+            }
+        }
+        guard exchange.request.hasJSONContent else {
+            throw APIError(
+                .badJSON, "the content type must be application/json or application/protobuf")
+        }
+        let batch = try AppendJSON.decode(body, headers.format)
+        return (batch.encoded(), batch.head)
+    }
+
+    private func append(_ batch: (message: Bytes, head: PreparedBatch.Head)) {
+        path.world.loop.spawn { [self] in
+            do throws(APIError) {
+                let lookup = try await path.cell.lookup(
+                    basin: basin, name: stream, fresh: false,
+                    creating: AutoCreation(use: .append, wish: headers.wish))
+                try headers.check(lookup.stream.cipher)
+                try issue(batch.message, batch.head, lookup)
+            } catch {
+                exchange.fail(error)
+            }
+        }
+    }
+
+    private func issue(
+        _ message: Bytes, _ head: PreparedBatch.Head, _ lookup: StreamLookup
+    ) throws(APIError) {
+        let pipe = AppendPipe(path, lookup: lookup, waitsOut: false)
+        do throws(APIError) {
+            try pipe.admit()
+        } catch {
+            pipe.close()
+            throw error
+        }
+        pipe.onAck = { [self] in answer(AppendAck($0)) }
+        pipe.onFailure = { [self] in exchange.fail($0) }
+        pipe.submit(message, count: head.count, meteredBytes: head.meteredBytes)
+        pipe.close()
+    }
+
+    private func answer(_ ack: AppendAck) {
+        guard answersProtobuf else { return exchange.send(.json(200, ack.json)) }
+        let body = ack.encoded()
+        exchange.respond(
+            200,
+            [("content-type", "application/protobuf"), ("content-length", "\(body.count)")])
+        exchange.write([body])
+        exchange.finish()
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+internal import Metadata
+internal import Observability
+internal import Primitives
+internal import Records
+internal import RPC
+
+/// A reader that stands at the tail of a stream and wants what comes.
+protocol FollowReader: AnyObject {
+    /// The next record that it needs.
+    var position: SeqNum { get }
+    /// It is part of the follow, and got everything that the follow knows.
+    func followBegan()
+    /// One whole append batch. It may begin below `position`, or lie below it: skip that.
+    func followPushed(_ push: FollowPush)
+    /// The follow is no more for this reader, which may be dropped by the hub.
+    func followEnded(_ end: FollowEnd)
+}
+
+enum FollowEnd: Equatable {
+    /// What lies behind the reader's position must be read from objects first.
+    case behind
+    /// The channel is gone, or has the stream no more: plan anew.
+    case lost
+    case failed(APIError)
+}
+
+/// The streams that this process follows: one call each, however many local readers it serves.
+///
+/// A reader joins where it stands. It is let in if the shared follow is at or before that position,
+/// or remembers everything since; else it must catch up first. All of that is decided in one step,
+/// on one loop, against the order in which the channel pushed: nothing is missed, nothing doubled.
+final class FollowHub {
+    private unowned let path: DataPath
+    private var follows: [StreamID: SharedFollow] = [:]
+
+    init(_ path: DataPath) { self.path = path }
+
+    /// Lets `reader` in, at its position; calls it back at once or later.
+    func join(_ reader: any FollowReader, _ lookup: StreamLookup, isOwnerDoubtful: Bool) {
+        let id = lookup.stream.id
+        if let follow = follows[id] { return follow.join(reader) }
+        let follow = SharedFollow(path, lookup) { [weak self] ended in
+            guard let self, self.follows[id] === ended else { return }
+            self.follows[id] = nil
+            self.path.metrics.follows = self.follows.count
+        }
+        follows[id] = follow
+        path.metrics.follows = follows.count
+        follow.join(reader)
+        follow.open(at: reader.position, isOwnerDoubtful: isOwnerDoubtful)
+    }
+
+    func leave(_ reader: any FollowReader, _ stream: StreamID) { follows[stream]?.leave(reader) }
+}
+
+/// One stream's follow.
+private final class SharedFollow {
+    private let path: DataPath
+    private let lookup: StreamLookup
+    private let onEnd: (SharedFollow) -> Void
+    private var call: (any Call)?
+    private var isGranted = false
+    private var isOver = false
+    /// Right behind the last record that was pushed.
+    private var position: SeqNum = 0
+    private var readers: [ObjectIdentifier: any FollowReader] = [:]
+    /// The last pushes, without a hole, up to `position`.
+    private var recent: Deque<FollowPush> = []
+    private var recentBytes = 0
+    private var linger: Timer?
+
+    private static let recentBytesMax = 1 << 20
+    private static let recentBatchesMax = 512
+    private static let lingerNanoseconds: Nanoseconds = .seconds(3)
+    /// How long a channel may take to grant a follow.
+    private var grantTimer: Timer?
+
+    init(_ path: DataPath, _ lookup: StreamLookup, onEnd: @escaping (SharedFollow) -> Void) {
+        self.path = path
+        self.lookup = lookup
+        self.onEnd = onEnd
+    }
+
+    // MARK: Readers
+
+    func join(_ reader: any FollowReader) {
+        linger?.cancel()
+        linger = nil
+        guard isGranted else {
+            readers[ObjectIdentifier(reader)] = reader
+            return
+        }
+        admit(reader)
+    }
+
+    func leave(_ reader: any FollowReader) {
+        readers[ObjectIdentifier(reader)] = nil
+        guard readers.isEmpty, linger == nil, !isOver else { return }
+        linger = path.world.loop.after(Self.lingerNanoseconds) { [weak self] in
+            guard let self, self.readers.isEmpty else { return }
+            self.close()
+        }
+    }
+
+    private func admit(_ reader: any FollowReader) {
+        let oldest = recent.first?.firstSeqNum ?? position
+        guard reader.position >= oldest else {
+            readers[ObjectIdentifier(reader)] = nil
+            return reader.followEnded(.behind)
+        }
+        readers[ObjectIdentifier(reader)] = reader
+        for push in recent where push.firstSeqNum + UInt64(push.count) > reader.position {
+            reader.followPushed(push)
+            // It may have had enough.
+            guard readers[ObjectIdentifier(reader)] != nil else { return }
+        }
+        reader.followBegan()
+    }
+
+    // MARK: The channel
+
+    func open(at start: SeqNum, isOwnerDoubtful: Bool) {
+        position = start
+        path.world.loop.spawn { [self] in
+            do throws(APIError) {
+                let owner =
+                    isOwnerDoubtful
+                    ? try await path.cell.freshOwner(of: lookup.stream)
+                    : try await path.cell.owner(for: lookup)
+                if !isOver { follow(owner, start) }
+            } catch {
+                end(.failed(error))
+            }
+        }
+    }
+
+    private func follow(_ owner: Owner, _ start: SeqNum) {
+        let request = FollowRequest(
+            stream: lookup.stream.id, streamlet: owner.streamlet, start: start)
+        let call = path.world.calls.call(
+            owner.address, .follow, request.encoded(), deadline: nil)
+        self.call = call
+        call.onMessage = { [self] in received($0) }
+        call.onEnd = { [self] in callEnded($0, $1) }
+        grantTimer = path.world.loop.after(path.limits.callNanoseconds) { [weak self] in
+            guard let self, !self.isGranted else { return }
+            self.end(.lost)
+        }
+    }
+
+    private func received(_ message: Bytes) {
+        call?.consumed(message.count)
+        guard !isOver else { return }
+        let push: FollowPush
+        do throws(DecodeError) {
+            push = try FollowPush(message)
+        } catch {
+            path.world.log.error("bad_push", [("error", "\(error)")])
+            return end(.lost)
+        }
+        if !isGranted { grant() }
+        guard push.count > 0, !isOver else { return }
+        guard push.firstSeqNum == position else {
+            path.world.log.error(
+                "push_out_of_order",
+                [("expected", "\(position)"), ("got", "\(push.firstSeqNum)")])
+            return end(.lost)
+        }
+        position += UInt64(push.count)
+        remember(push)
+        for reader in Array(readers.values) { reader.followPushed(push) }
+    }
+
+    private func grant() {
+        isGranted = true
+        grantTimer?.cancel()
+        for reader in Array(readers.values) { admit(reader) }
+    }
+
+    private func remember(_ push: FollowPush) {
+        recent.append(push)
+        recentBytes += push.records.count
+        while recentBytes > Self.recentBytesMax || recent.count > Self.recentBatchesMax {
+            recentBytes -= recent.removeFirst().records.count
+        }
+    }
+
+    private func callEnded(_ status: Status, _ payload: Bytes) {
+        call = nil
+        path.cell.forget(lookup.stream)
+        switch status {
+        case .notInWindow: end(.behind)
+        case .streamDeleted: end(.failed(Cell.deletionPending(lookup.stream.name)))
+        default: end(.lost)
+        }
+    }
+
+    private func end(_ end: FollowEnd) {
+        guard !isOver else { return }
+        let readers = Array(readers.values)
+        close()
+        for reader in readers { reader.followEnded(end) }
+    }
+
+    private func close() {
+        isOver = true
+        linger?.cancel()
+        grantTimer?.cancel()
+        call?.onMessage = nil
+        call?.onEnd = nil
+        call?.cancel()
+        call = nil
+        readers = [:]
+        recent = []
+        onEnd(self)
+    }
+}

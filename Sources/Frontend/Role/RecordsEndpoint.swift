@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HTTP
+internal import Metadata
+package import Primitives
+internal import Records
+
+/// What a request wants of a stream's records.
+package enum RecordsOperation: Sendable {
+    case checkTail, read, append
+}
+
+/// Where requests for records enter: reads their headers and query, finds the stream, and hands
+/// them to whoever serves their kind.
+package final class RecordsEndpoint {
+    private let path: DataPath
+
+    package init(world: FrontendWorld, limits: FrontendLimits, cell: Cell) {
+        path = DataPath(world: world, limits: limits, cell: cell)
+    }
+
+    /// Serves a request for the records of a stream, whose names are valid. Call in the service's
+    /// `serve`, before control returns to the loop.
+    package func serve(
+        _ exchange: any HTTPExchange, basin: String, stream: String, operation: RecordsOperation
+    ) {
+        do throws(APIError) {
+            let headers = try RecordsHeaders(exchange.request)
+            switch operation {
+            case .checkTail: checkTail(exchange, basin, stream, headers)
+            case .read: try read(exchange, basin, stream, headers)
+            case .append: append(exchange, basin, stream, headers)
+            }
+        } catch {
+            BodyReader.refuse(exchange, error, loop: path.world.loop)
+        }
+    }
+
+    /// Sends every session's client elsewhere, once what it was promised is done.
+    package func drain() {
+        for drain in Array(path.drainables.values) { drain() }
+    }
+
+    // MARK: Kinds
+
+    private func checkTail(
+        _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders
+    ) {
+        prepare(exchange, basin, stream, headers, use: .read) { [path] lookup, _ in
+            path.world.loop.spawn {
+                do throws(APIError) {
+                    let planning = ReadPlanning(path: path, stream: lookup.stream)
+                    let tail = try await planning.tail(lookup)
+                    var json = JSONWriter()
+                    json.beginObject()
+                    json.name("tail")
+                    json.write(tail)
+                    json.endObject()
+                    exchange.send(.json(200, json.finish()))
+                } catch {
+                    exchange.fail(error)
+                }
+            }
+        }
+    }
+
+    private func read(
+        _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders
+    ) throws(APIError) {
+        let request = exchange.request
+        let sink: any ReadSink
+        var query: ReadQuery
+        if MediaType(request.header("content-type")) == .session {
+            sink = SessionReadSink(exchange)
+            query = try ReadQuery(request.query)
+        } else {
+            switch MediaType(request.header("accept")) {
+            case .events:
+                sink = EventReadSink(exchange, format: headers.format, loop: path.world.loop)
+                // What is wrong with a header is told before what is wrong with the query.
+                var unresumed = ReadQuery()
+                let id = request.header("last-event-id")
+                if let id { try unresumed.resume(behind: id) }
+                query = try ReadQuery(request.query)
+                if let id { try query.resume(behind: id) }
+            case .protobuf:
+                sink = UnaryReadSink(exchange, format: nil)
+                query = try ReadQuery(request.query).cappedForUnary()
+            case .session, .other:
+                sink = UnaryReadSink(exchange, format: headers.format)
+                query = try ReadQuery(request.query).cappedForUnary()
+            }
+        }
+        prepare(exchange, basin, stream, headers, use: .read) { [path, query] lookup, early in
+            do throws(APIError) {
+                try headers.check(lookup.stream.cipher)
+                _ = ReadSession(
+                    path, exchange, lookup: lookup, query: query, sink: sink,
+                    arrived: early.arrived)
+            } catch {
+                exchange.fail(error)
+            }
+        }
+    }
+
+    private func append(
+        _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders
+    ) {
+        guard MediaType(exchange.request.header("content-type")) == .session else {
+            return AppendUnary(path, exchange, basin: basin, stream: stream, headers: headers)
+                .begin()
+        }
+        exchange.setReading(false)
+        prepare(exchange, basin, stream, headers, use: .append) { [path] lookup, early in
+            do throws(APIError) {
+                try headers.check(lookup.stream.cipher)
+                _ = AppendSession(path, exchange, lookup: lookup, early: early)
+            } catch {
+                exchange.fail(error)
+            }
+        }
+    }
+
+    /// Finds the stream, then goes on, unless the client has left.
+    private func prepare(
+        _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders,
+        use: AutoCreation.Use, then: @escaping (StreamLookup, EarlyBody) -> Void
+    ) {
+        let early = EarlyBody(exchange, arrived: path.world.loop.now)
+        path.world.loop.spawn { [path] in
+            do throws(APIError) {
+                let lookup = try await path.cell.lookup(
+                    basin: basin, name: stream, fresh: false,
+                    creating: AutoCreation(use: use, wish: headers.wish))
+                if !early.isGone { then(lookup, early) }
+            } catch {
+                if !early.isGone { exchange.fail(error) }
+            }
+        }
+    }
+}
+
+/// The media types that choose how records travel; the first one that a header names counts.
+enum MediaType: Equatable {
+    case session, protobuf, events, other
+
+    init(_ header: String?) {
+        switch header?.mediaType {
+        case "s2s/proto": self = .session
+        case "application/protobuf", "application/x-protobuf": self = .protobuf
+        case "text/event-stream": self = .events
+        default: self = .other
+        }
+    }
+}

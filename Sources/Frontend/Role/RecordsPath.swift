@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Compression
+internal import HTTP
+internal import Primitives
+internal import Records
+
+/// What all requests for records share: one per frontend.
+final class DataPath {
+    let world: FrontendWorld
+    let limits: FrontendLimits
+    let cell: Cell
+    let metrics: RecordsMetrics
+    let budget: AppendBudget
+    let fetcher: ReadFetcher
+    let codec = Codec()
+    private(set) lazy var hub = FollowHub(self)
+    /// What to do with each open session when this process is about to stop.
+    var drainables: [ObjectIdentifier: () -> Void] = [:]
+
+    init(world: FrontendWorld, limits: FrontendLimits, cell: Cell) {
+        self.world = world
+        self.limits = limits
+        self.cell = cell
+        metrics = RecordsMetrics(world.metrics)
+        budget = AppendBudget(limits: limits)
+        fetcher = ReadFetcher(world: world, limits: limits, metrics: metrics)
+        metrics.addGauges(world.metrics, budget)
+    }
+
+    /// The message in a client's frame. Errors: `bad_frame`.
+    func expand(_ frame: SessionFrame) throws(APIError) -> Bytes {
+        let coding: Coding
+        switch frame.compression {
+        case .none: return frame.payload
+        case .zstd: coding = .zstd
+        case .gzip: coding = .gzip
+        }
+        do throws(DecompressionError) {
+            return try codec.decompress(
+                frame.payload, coding, limit: SessionFrame.payloadBytesMax)
+        } catch {
+            throw APIError(.badFrame, "a frame does not decompress: \(error)")
+        }
+    }
+}
+
+/// What comes of a request before it is known how to serve it.
+final class EarlyBody {
+    private(set) var parts: [Bytes] = []
+    private(set) var isComplete = false
+    /// The client left.
+    private(set) var isGone = false
+    let arrived: Nanoseconds
+
+    /// Holds the client's body back where there is one to come.
+    init(_ exchange: any HTTPExchange, arrived: Nanoseconds) {
+        self.arrived = arrived
+        exchange.onBody = { [self] in parts.append($0) }
+        exchange.onBodyEnd = { [self] in isComplete = true }
+        exchange.onAbort = { [self] in isGone = true }
+    }
+}
+
+/// The headers that every request for records may carry, checked.
+struct RecordsHeaders {
+    var format: RecordFormat
+    /// As it came, trimmed; only a stream with a cipher looks at it.
+    var encryptionKey: String?
+    /// For a stream that the request creates.
+    var wish: StreamConfigWish
+
+    /// Errors: `bad_header`, `invalid`.
+    init(_ request: HTTPRequest) throws(APIError) {
+        format = try RecordFormat(header: request.header("s2-format"))
+        if let value = request.header("s2-encryption-key") {
+            let key = value[...].trimmingBlanks
+            guard (1...Limits.encryptionKeyBytesMax).contains(key.utf8.count) else {
+                throw APIError(.badHeader, "s2-encryption-key must have 1 to 44 characters")
+            }
+            encryptionKey = String(key)
+        }
+        wish = try Self.wish(request.header("s2-stream-config"))
+    }
+
+    private static func wish(_ header: String?) throws(APIError) -> StreamConfigWish {
+        guard let header else { return StreamConfigWish() }
+        do throws(APIError) {
+            return try StreamConfigWish(json: Bytes(utf8: header))
+        } catch {
+            guard error.code == .badJSON else { throw error }
+            throw APIError(.badHeader, "s2-stream-config: \(error.message)")
+        }
+    }
+
+    /// Throws unless the request brings what a stream of this cipher needs.
+    func check(_ cipher: Cipher?) throws(APIError) {
+        guard let cipher else { return }
+        guard let encryptionKey else {
+            throw APIError(
+                .badHeader, "missing encryption key: the stream's cipher is \(cipher.rawValue)")
+        }
+        guard Base64.decode(encryptionKey)?.count == 32 else {
+            throw APIError(.badHeader, "s2-encryption-key must be 32 bytes in base64")
+        }
+        throw APIError(.notImplemented, "encrypted streams are not supported yet")
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import Primitives
+
+/// One frame of an S2S session.
+///
+///     u24  length, big-endian: the flag byte and the payload
+///     u8   flags: terminal 0x80, zstd 0x20, gzip 0x40, reconnect advised 0x10
+///     payload: one protobuf message; of a terminal frame a big-endian u16 status and JSON
+package struct SessionFrame: Sendable, Equatable {
+    package enum Compression: UInt8, Sendable, CaseIterable {
+        case none = 0
+        case zstd = 0x20
+        case gzip = 0x40
+    }
+
+    package var isTerminal: Bool
+    package var advisesReconnect: Bool
+    package var compression: Compression
+    /// As it crossed the wire: still compressed, if `compression` says so.
+    package var payload: Bytes
+
+    package init(
+        payload: Bytes, compression: Compression = .none, isTerminal: Bool = false,
+        advisesReconnect: Bool = false
+    ) {
+        self.payload = payload
+        self.compression = compression
+        self.isTerminal = isTerminal
+        self.advisesReconnect = advisesReconnect
+    }
+
+    /// The length field's bounds are 1 and this, in bytes.
+    package static let lengthMax = 2_097_152
+    /// Bytes of a payload, compressed or not.
+    package static let payloadBytesMax = lengthMax - 1
+    package static let headerBytes = 4
+    /// Messages smaller than this go out uncompressed.
+    package static let compressionBytesMin = 1_024
+
+    static let terminalFlag: UInt8 = 0x80
+    static let compressionMask: UInt8 = 0x60
+    static let reconnectFlag: UInt8 = 0x10
+}
+
+// MARK: Encoding
+
+extension SessionFrame {
+    /// The four bytes in front of a payload that is written on its own, uncopied.
+    package static func header(
+        payloadBytes: Int, compression: Compression = .none, advisesReconnect: Bool = false
+    ) -> Bytes {
+        var writer = ByteWriter(capacity: headerBytes)
+        writer.writeFrameHeader(
+            payloadBytes: payloadBytes, compression: compression,
+            advisesReconnect: advisesReconnect)
+        return writer.finish()
+    }
+
+    /// The frame that ends a session in failure: an HTTP status and the JSON of a unary error.
+    package static func terminal(status: Int, body: Bytes) -> Bytes {
+        // A body that no frame holds is cut: the status matters more than the message.
+        let body = body.prefix(payloadBytesMax - 2)
+        var writer = ByteWriter(capacity: headerBytes + 2 + body.count)
+        writer.writeFrameHeader(flags: terminalFlag, payloadBytes: 2 + body.count)
+        writer.writeBigEndian(UInt16(status))
+        writer.write(body)
+        return writer.finish()
+    }
+}
+
+extension ByteWriter {
+    /// A frame's header, in front of its payload of `payloadBytes` bytes.
+    package mutating func writeFrameHeader(
+        payloadBytes: Int, compression: SessionFrame.Compression = .none,
+        advisesReconnect: Bool = false
+    ) {
+        let advice = advisesReconnect ? SessionFrame.reconnectFlag : 0
+        writeFrameHeader(flags: compression.rawValue | advice, payloadBytes: payloadBytes)
+    }
+
+    fileprivate mutating func writeFrameHeader(flags: UInt8, payloadBytes: Int) {
+        precondition(
+            payloadBytes >= 0 && payloadBytes <= SessionFrame.payloadBytesMax,
+            "a payload fits a frame")
+        writeBigEndian(UInt32(payloadBytes + 1) << 8 | UInt32(flags))
+    }
+}
+
+// MARK: Decoding
+
+/// Why the bytes of a session are not frames. Everything of it is `bad_frame` to a client.
+package enum SessionFrameError: Error, Sendable, Equatable {
+    case emptyFrame
+    case tooLong(Int)
+    case unknownCompression
+    /// The bytes ended inside a frame.
+    case cutOff
+}
+
+/// Cuts a stream of bytes into frames.
+///
+/// A frame that arrived in one piece shares that piece's memory; one that did not is copied
+/// together once, when it is complete. A length out of bounds is refused as soon as it is known, so
+/// that no more than one frame, and what came with it, is ever held.
+package struct SessionFrameDecoder {
+    private var parts: [Bytes] = []
+    /// Where in `parts` the unread bytes begin: a part, and an offset in it.
+    private var first = 0
+    private var offset = 0
+    /// Bytes that were appended and are not part of a frame that `next` returned.
+    package private(set) var bufferedBytes = 0
+
+    package init() {}
+
+    package mutating func append(_ bytes: Bytes) {
+        guard !bytes.isEmpty else { return }
+        parts.append(bytes)
+        bufferedBytes += bytes.count
+    }
+
+    /// The next whole frame; nil until more bytes come. After an error the stream is unusable.
+    package mutating func next() throws(SessionFrameError) -> SessionFrame? {
+        guard bufferedBytes >= 3 else { return nil }
+        let length = Int(byte(0)) << 16 | Int(byte(1)) << 8 | Int(byte(2))
+        guard length > 0 else { throw .emptyFrame }
+        guard length <= SessionFrame.lengthMax else { throw .tooLong(length) }
+        guard bufferedBytes >= 4 else { return nil }
+        let flags = byte(3)
+        guard
+            let compression = SessionFrame.Compression(
+                rawValue: flags & SessionFrame.compressionMask)
+        else { throw .unknownCompression }
+        guard bufferedBytes >= 3 + length else { return nil }
+        drop(SessionFrame.headerBytes)
+        return SessionFrame(
+            payload: take(length - 1), compression: compression,
+            isTerminal: flags & SessionFrame.terminalFlag != 0,
+            advisesReconnect: flags & SessionFrame.reconnectFlag != 0)
+    }
+
+    /// No more bytes come: throws unless they ended between two frames. Call once `next` is nil.
+    package func finish() throws(SessionFrameError) {
+        if bufferedBytes > 0 { throw .cutOff }
+    }
+
+    /// The unread byte at `index`, which is there.
+    private func byte(_ index: Int) -> UInt8 {
+        var index = index + offset
+        var part = first
+        while index >= parts[part].count {
+            index -= parts[part].count
+            part += 1
+        }
+        return parts[part][index]
+    }
+
+    private mutating func take(_ count: Int) -> Bytes {
+        if count == 0 { return Bytes() }
+        let part = parts[first]
+        if part.count - offset >= count {
+            let payload = part[offset..<offset + count]
+            drop(count)
+            return payload
+        }
+        var writer = ByteWriter(capacity: count)
+        var missing = count
+        while missing > 0 {
+            let piece = parts[first].dropFirst(offset).prefix(missing)
+            writer.write(piece)
+            missing -= piece.count
+            drop(piece.count)
+        }
+        return writer.finish()
+    }
+
+    private mutating func drop(_ count: Int) {
+        bufferedBytes -= count
+        offset += count
+        while first < parts.count && offset >= parts[first].count {
+            offset -= parts[first].count
+            parts[first] = Bytes()
+            first += 1
+        }
+        if first == parts.count {
+            parts.removeAll(keepingCapacity: true)
+            first = 0
+        } else if first >= 64 {
+            parts.removeFirst(first)
+            first = 0
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ObjectStorage
+package import Primitives
+
+/// A bucket of a simulated cell: the in-memory store behind a service that is slow, refuses, and
+/// loses replies.
+package final class SimObjectStore: ObjectStore, @unchecked Sendable {
+    // Safety: a simulation is one thread.
+    package let inner: MemoryStore
+    private let service: SimService
+
+    init(inner: MemoryStore, service: SimService) {
+        self.inner = inner
+        self.service = service
+    }
+
+    package func put(
+        _ key: String, _ body: [Bytes], ifAbsent: Bool
+    ) async throws(StoreError) -> PutResult {
+        try await request(mayHaveEffect: true) { store throws(StoreError) in
+            try await store.put(key, body, ifAbsent: ifAbsent)
+        }
+    }
+
+    package func get(_ key: String, range: Range<Int>?) async throws(StoreError) -> ObjectSlice {
+        try await request(mayHaveEffect: false) { store throws(StoreError) in
+            try await store.get(key, range: range)
+        }
+    }
+
+    package func head(_ key: String) async throws(StoreError) -> ObjectInfo? {
+        try await request(mayHaveEffect: false) { store throws(StoreError) in
+            try await store.head(key)
+        }
+    }
+
+    package func list(
+        prefix: String, after: String, limit: Int
+    ) async throws(StoreError) -> ObjectListing {
+        try await request(mayHaveEffect: false) { store throws(StoreError) in
+            try await store.list(prefix: prefix, after: after, limit: limit)
+        }
+    }
+
+    package func delete(_ key: String) async throws(StoreError) {
+        try await request(mayHaveEffect: true) { store throws(StoreError) in
+            try await store.delete(key)
+        }
+    }
+
+    private func request<Value: Sendable>(
+        mayHaveEffect: Bool,
+        _ operation: @escaping (MemoryStore) async throws(StoreError) -> Value
+    ) async throws(StoreError) -> Value {
+        let inner = inner
+        return try await service.request(
+            mayHaveEffect: mayHaveEffect,
+            failure: { fate in
+                StoreError(
+                    .unavailable, outcomeUnknown: fate == .unknown && mayHaveEffect, "simulated")
+            },
+            {
+                do throws(StoreError) {
+                    return .success(try await operation(inner))
+                } catch {
+                    return .failure(error)
+                }
+            })
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ChannelRole
+import Glibc
+import Simulation
+import Testing
+
+@Suite(.serialized) struct SimulationTests {
+    @Test(arguments: 1...12 as ClosedRange<UInt64>)
+    func aCellUnderFaultsKeepsItsPromises(seed: UInt64) {
+        var run = Run(seed: seed)
+        run.duration = 10_000_000_000
+        let outcome = onItsOwnThread(run)
+        #expect(outcome.violations == [], "replay: simulator --seed \(seed) --seconds 10 --trace")
+        #expect(outcome.acknowledged > 100, "only \(outcome.acknowledged) records were acknowledged")
+    }
+
+    @Test func theSameSeedGivesTheSameTraceToTheByte() {
+        var run = Run(seed: 7)
+        run.duration = 5_000_000_000
+        run.keepsTrace = true
+        let first = onItsOwnThread(run)
+        let second = onItsOwnThread(run)
+        #expect(first.trace == second.trace)
+        #expect(first.traceHash == second.traceHash)
+        #expect(first.steps == second.steps)
+        run.seed = 8
+        #expect(onItsOwnThread(run).traceHash != first.traceHash)
+    }
+
+    /// The simulator must be able to see what it is for: without the gate, somebody is told of
+    /// records that a crash then takes.
+    @Test func withoutTheExposureGateANamedSeedFails() {
+        var run = Run(seed: Self.revealingSeed)
+        run.duration = 10_000_000_000
+        #expect(onItsOwnThread(run).violations == [])
+        run.adjustChannel = { $0.holdsExposures = false }
+        let outcome = onItsOwnThread(run)
+        #expect(!outcome.violations.isEmpty, "the mutant survived seed \(Self.revealingSeed)")
+    }
+
+    private static let revealingSeed: UInt64 = 1
+}
+
+/// Runs a simulation on a thread of its own, so that it keeps no thread of the pool busy.
+private func onItsOwnThread(_ run: Run) -> Run.Outcome {
+    final class Box {
+        let run: Run
+        var outcome: Run.Outcome?
+        init(_ run: Run) { self.run = run }
+    }
+    let box = Box(run)
+    var thread = pthread_t()
+    let started = pthread_create(
+        &thread, nil,
+        { raw in
+            let box = Unmanaged<Box>.fromOpaque(raw!).takeUnretainedValue()
+            box.outcome = box.run()
+            return nil
+        }, Unmanaged.passUnretained(box).toOpaque())
+    precondition(started == 0, "a thread can be made")
+    pthread_join(thread, nil)
+    return box.outcome!
+}
