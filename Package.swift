@@ -43,6 +43,12 @@ let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
+/// The libraries of `Sources/Shared`, which `Shared` re-exports to executables.
+let libraries = [
+    "Primitives", "Records", "Log", "Observability", "Configuration", "ObjectStorage", "Metadata",
+    "RPC", "HTTP", "Crypto", "Compression", "S3", "Postgres", "Transport", "Process",
+]
+
 let sharedTargets: [Target] = [
     .target(name: "CSupport", path: "Sources/Shared/System/CSupport"),
     .target(
@@ -58,13 +64,15 @@ let sharedTargets: [Target] = [
     shared("Records", ["Primitives"]),
     shared("Log", ["Primitives", "Records"]),
     shared("Observability", ["Primitives", "CSupport", logging]),
-    shared("ObjectStorage", ["Primitives"]),
+    shared("Configuration", ["Primitives"]),
+    shared("ObjectStorage", ["Primitives", "CSupport"]),
     shared("Metadata", ["Primitives", "Records"]),
     shared("RPC", ["Primitives", "Records", deque]),
     shared("HTTP", ["Primitives"]),
     shared("Crypto", ["Primitives", "COpenSSL"]),
     shared("Compression", ["Primitives", "CZstd", "CZlib"]),
-    shared("S3", ["Primitives", "ObjectStorage", "Crypto", "CCurl", "CCurlSupport"]),
+    shared(
+        "S3", ["Primitives", "ObjectStorage", "Crypto", "CCurl", "CCurlSupport", "CSupport"]),
     shared("Postgres", ["Primitives", "Records", "Metadata", "CPostgres", "CSupport"]),
     shared(
         "Transport",
@@ -75,54 +83,64 @@ let sharedTargets: [Target] = [
             .product(name: "NIOHPACK", package: "swift-nio-http2"),
             .product(name: "NIOSSL", package: "swift-nio-ssl"),
         ]),
+    shared("Process", libraries.filter { $0 != "Process" }.map { .target(name: $0) }),
     .target(
-        name: "Shared",
-        dependencies: [
-            "Primitives", "Records", "Log", "Observability", "ObjectStorage", "Metadata", "RPC",
-            "HTTP", "Crypto", "Compression", "S3", "Postgres", "Transport",
-        ],
-        path: "Sources/Shared",
-        exclude: [
-            "Primitives", "Records", "Log", "Observability", "ObjectStorage", "Metadata", "RPC",
-            "HTTP", "Crypto", "Compression", "S3", "Postgres", "Transport", "System",
-        ],
-        swiftSettings: settings),
+        name: "Shared", dependencies: libraries.map { .target(name: $0) }, path: "Sources/Shared",
+        exclude: libraries + ["System"], swiftSettings: settings),
 ]
 
 let protocols: [Target.Dependency] = [
     "Primitives", "Records", "Log", "Observability", "ObjectStorage", "Metadata", "RPC",
 ]
 
-let roleTargets: [Target] = [
-    .target(
-        name: "ChannelRole", dependencies: protocols + [deque], path: "Sources/Channel/Role",
-        swiftSettings: settings),
-    .target(
-        name: "FrontendRole", dependencies: protocols + [deque, "HTTP", "Compression"],
-        path: "Sources/Frontend/Role", swiftSettings: settings),
-    .target(
-        name: "CopRole", dependencies: protocols, path: "Sources/Cop/Role",
-        swiftSettings: settings),
-    .target(
-        name: "Simulation",
-        dependencies: protocols + [deque, "HTTP", "ChannelRole", "FrontendRole", "CopRole"],
-        path: "Sources/Simulator/Simulation", swiftSettings: settings),
-    .executableTarget(
-        name: "Simulator", dependencies: ["Simulation", "ChannelRole"],
-        path: "Sources/Simulator", exclude: ["Simulation"], swiftSettings: settings),
-]
+let roleTargets: [Target] =
+    role("Frontend", protocols + [deque, "HTTP", "Compression"])
+    + role("Channel", protocols + [deque])
+    + role("Cop", protocols)
+    + [
+        .target(
+            name: "Simulation",
+            dependencies: protocols + [deque, "HTTP", "ChannelRole", "FrontendRole", "CopRole"],
+            path: "Sources/Simulator/Simulation", swiftSettings: settings),
+        .executableTarget(
+            name: "Simulator", dependencies: ["Simulation", "ChannelRole"],
+            path: "Sources/Simulator", exclude: ["Simulation"], swiftSettings: settings),
+    ]
 
 let testTargets: [Target] = [
+    .target(
+        name: "TestSupport", dependencies: ["Primitives", "ObjectStorage"],
+        path: "Tests/TestSupport", swiftSettings: settings),
+    .target(
+        name: "PostgresSupport",
+        dependencies: ["Primitives", "Metadata", "Postgres", "CPostgres"],
+        path: "Tests/PostgresSupport", swiftSettings: settings),
     tests("PrimitivesTests", ["Primitives", "CSupport"]),
     tests("RecordsTests", ["Primitives", "Records"]),
     tests("LogTests", ["Primitives", "Records", "Log"]),
+    tests("ConfigurationTests", ["Configuration", "Primitives"]),
+    tests("CryptoTests", ["Crypto", "Primitives"]),
+    tests("CompressionTests", ["Compression", "Primitives"]),
+    tests("HTTPTests", ["HTTP", "Primitives"]),
+    tests("ObjectStorageTests", ["ObjectStorage", "Primitives", "TestSupport"]),
+    tests("S3Tests", ["S3", "ObjectStorage", "Primitives", "Crypto", "TestSupport"]),
+    tests("RPCTests", ["RPC", "Primitives"]),
+    tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives"]),
+    tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),
+    tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression"]),
+    tests("CopTests", protocols + ["CopRole"]),
     tests("SimulationTests", ["Simulation", "ChannelRole"]),
-    tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"])
+    tests("TidyTests", []),
 ]
 
 let package = Package(
     name: "millrace",
-    products: [],
+    products: [
+        .executable(name: "frontend", targets: ["Frontend"]),
+        .executable(name: "channel", targets: ["Channel"]),
+        .executable(name: "cop", targets: ["Cop"]),
+        .executable(name: "simulator", targets: ["Simulator"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),

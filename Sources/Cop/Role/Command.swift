@@ -26,9 +26,10 @@ package enum ConsoleCommand: Equatable {
         case "status": self = .status
         case "list-channels": self = .listChannels
         case "list-streamlets":
-            self = .listStreamlets(try rest.popFirst().map { s throws(CommandError) in
-                try StreamPath(s)
-            })
+            self = .listStreamlets(
+                try rest.popFirst().map { s throws(CommandError) in
+                    try StreamPath(s)
+                })
         case "locate": self = .locate(try StreamPath(try Self.operand(&rest, "s2://BASIN/STREAM")))
         case "inspect": self = .inspect(object: try Self.operand(&rest, "OBJECT"))
         case "doctor": self = .doctor
@@ -54,7 +55,8 @@ package struct StreamPath: Equatable, Sendable {
 
     package init(_ text: String) throws(CommandError) {
         let rest = text.dropFirst("s2://".count)
-        guard text.hasPrefix("s2://"), let slash = rest.firstIndex(of: "/"), slash > rest.startIndex,
+        guard text.hasPrefix("s2://"), let slash = rest.firstIndex(of: "/"),
+            slash > rest.startIndex,
             rest.index(after: slash) < rest.endIndex
         else { throw CommandError(.usage, "\"\(text)\" is not of the form s2://BASIN/STREAM") }
         basin = String(rest[..<slash])

@@ -79,7 +79,9 @@ package struct Console {
         return report
     }
 
-    private static let streamletColumns = ["stream", "streamlet", "channel", "state", "start", "end"]
+    private static let streamletColumns = [
+        "stream", "streamlet", "channel", "state", "start", "end",
+    ]
 
     private static func row(_ streamlet: Streamlet) -> [Report.Value] {
         [
@@ -123,7 +125,8 @@ package struct Console {
         let state = found.stream.state
         report.add([
             .text(found.stream.id.description), Report.Value(found.owner?.channel.number),
-            Report.Value(found.owner?.address), found.owner.map { .flag($0.channelIsActive) } ?? .none,
+            Report.Value(found.owner?.address),
+            found.owner.map { .flag($0.channelIsActive) } ?? .none,
             Report.Value(found.owner.map { UInt64($0.streamlet) }), .number(state.tail.seqNum),
             .number(state.tail.timestamp), .number(state.trimPoint), .number(found.stream.version),
             .flag(found.stream.deletedMilliseconds != nil),

@@ -60,6 +60,8 @@ package final class CopRole {
     }
 
     package var isActive: Bool { tenure.isActive }
+    /// Whether the metadata told, once, who the active cop is, and this one is not draining.
+    package private(set) var isWatching = false
 
     /// How many processes of a kind run on this host.
     package func running(_ kind: ProcessKind) -> Int { supervisor.running(kind) }
@@ -72,6 +74,7 @@ package final class CopRole {
     package func drain() async {
         if isDraining { return await drained.wait() }
         isDraining = true
+        isWatching = false
         poll?.cancel()
         await supervisor.drain()
         if tenure.isActive {
@@ -101,6 +104,7 @@ package final class CopRole {
         do throws(MetadataError) {
             let lease = try await world.metadata.holdLease(
                 Tenure.name, holder: tenure.holder, stale: tenure.stale)
+            isWatching = !isDraining
             switch tenure.observe(lease, began: began, ended: world.loop.now) {
             case .none: break
             case .gained:

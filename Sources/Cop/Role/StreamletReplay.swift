@@ -49,7 +49,8 @@ struct StreamletReplay {
         precondition(entry.stream == id && entry.streamlet == streamlet)
         if blocked != nil { return }
         if let dependency = entry.dependency {
-            blocked = "waits for chunk \(dependency.index) of channel \(dependency.channel):"
+            blocked =
+                "waits for chunk \(dependency.index) of channel \(dependency.channel):"
                 + " speculative records are not supported"
             return
         }
@@ -74,7 +75,8 @@ struct StreamletReplay {
         if entry.endSeqNum <= state.tail.seqNum { return }
         guard entry.firstSeqNum <= state.tail.seqNum else {
             throw DecodeError(
-                .malformed("records \(state.tail.seqNum)..<\(entry.firstSeqNum) are missing"), at: 0)
+                .malformed("records \(state.tail.seqNum)..<\(entry.firstSeqNum) are missing"), at: 0
+            )
         }
         var run: Run?
         var walk = StoredRecords(bytes)

@@ -35,7 +35,8 @@ final class Supervisor {
     init(world: CopWorld, limits: CopLimits) {
         self.world = world
         self.limits = limits
-        restarts = world.metrics.counter("restarts_total", help: "Processes that were started again.")
+        restarts = world.metrics.counter(
+            "restarts_total", help: "Processes that were started again.")
         slots = (0..<limits.channels).map { Slot(.channel, $0 + 1) }
         slots += (0..<limits.frontends).map { Slot(.frontend, $0 + 1) }
         for kind in ProcessKind.allCases {
@@ -79,7 +80,10 @@ final class Supervisor {
             slot.end = Signal()
             world.log.info(
                 "process_started",
-                [("kind", slot.kind.rawValue), ("number", "\(slot.number)"), ("label", process.label)])
+                [
+                    ("kind", slot.kind.rawValue), ("number", "\(slot.number)"),
+                    ("label", process.label),
+                ])
         } catch {
             ended(slot, error.description)
         }

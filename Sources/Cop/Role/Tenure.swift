@@ -32,9 +32,10 @@ struct Tenure {
         if isActive {
             watch.lost()
         } else {
-            stale = watch.observe(
-                [(lease.holder, lease.renewals)], began: began, ended: ended
-            ).first?.renewals
+            stale =
+                watch.observe(
+                    [(lease.holder, lease.renewals)], began: began, ended: ended
+                ).first?.renewals
         }
         return isActive == wasActive ? .none : isActive ? .gained : .lost
     }

@@ -13,6 +13,8 @@ final class AppendBudget {
     private let processBytesMax: Int
     fileprivate let streamBytesMax: Int
     private(set) var bytes = 0
+    /// Bodies of unary requests that are on their way, as announced.
+    private var bodyBytes = 0
     private let waiters = AppendWaiters()
     private var shares: [StreamID: Share] = [:]
 
@@ -39,9 +41,16 @@ final class AppendBudget {
         }
     }
 
-    /// Counts bytes of a body that is on its way and belongs to no stream yet.
-    func hold(_ count: Int) { change(by: count) }
-    func release(_ count: Int) { change(by: -count) }
+    /// Admits a body of so many bytes, which is not a batch yet. Bodies have a budget of their own:
+    /// slow ones must not hold up the sessions.
+    func takeBody(_ count: Int) throws(APIError) {
+        guard !isSpent, bodyBytes + count <= processBytesMax else {
+            throw APIError(.hotServer, "too many appends are in flight")
+        }
+        bodyBytes += count
+    }
+
+    func giveBackBody(_ count: Int) { bodyBytes -= count }
 
     fileprivate func change(by count: Int) {
         bytes += count

@@ -9,9 +9,9 @@ internal import RPC
 
 /// The way of one client's appends to their channel, in order, and of the answers back.
 ///
-/// Batches are sent on as they come; each is kept until it is answered. When the channel says that
-/// it has the stream no more, everything below the first unanswered batch is answered and nothing
-/// of the rest was done, so the rest is sent again, in order, to whoever has it now, before anything
+/// Batches are sent on as they come; each is kept until it is answered. When the channel says it
+/// has the stream no more, everything below the first unanswered batch is answered and nothing of
+/// the rest was done, so the rest is sent again, in order, to whoever has it now, before anything
 /// new. When the connection breaks with batches on the way, nobody knows what became of them, and
 /// sending them again might apply them twice: the pipe fails as indefinite. The first failure ends
 /// it. A batch that stays unanswered for the time of one call fails it as well.

@@ -17,6 +17,7 @@ final class AppendSession {
     private let exchange: any HTTPExchange
     private let pipe: AppendPipe
     private var decoder = SessionFrameDecoder()
+    private var session: UInt64 = 0
     private var isInputOver = false
     private var isPaused = false
     private var isWaitingForRoom = false
@@ -40,7 +41,7 @@ final class AppendSession {
         exchange.onBodyEnd = { [self] in inputEnded() }
         exchange.onAbort = { [self] in abandoned() }
         path.metrics.appendSessions += 1
-        path.drainables[ObjectIdentifier(self)] = { [self] in drain() }
+        session = path.opened { [self] in drain() }
         exchange.respond(200, SessionHeaders.all)
         for part in early.parts { received(part) }
         if early.isComplete { inputEnded() }
@@ -71,7 +72,9 @@ final class AppendSession {
     }
 
     private func accept(_ frame: SessionFrame) throws(APIError) {
-        guard !frame.isTerminal else { throw APIError(.badFrame, "a client sends no terminal frame") }
+        guard !frame.isTerminal else {
+            throw APIError(.badFrame, "a client sends no terminal frame")
+        }
         let input = try path.expand(frame)
         // The prefixes of the records take more room than the input's own framing, by little.
         var writer = ByteWriter(capacity: input.count + input.count / 4 + 64)
@@ -180,7 +183,7 @@ final class AppendSession {
     private func leave() {
         isOver = true
         path.metrics.appendSessions -= 1
-        path.drainables[ObjectIdentifier(self)] = nil
+        path.closed(session)
         exchange.onBody = nil
         exchange.onBodyEnd = nil
         exchange.onAbort = nil

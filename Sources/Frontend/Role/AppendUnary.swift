@@ -32,20 +32,23 @@ final class AppendUnary {
         answersProtobuf = MediaType(exchange.request.header("accept")) == .protobuf
     }
 
+    /// What a body counts for whose length is not announced: more than a batch in JSON takes.
+    private static let unannouncedBytes = 2 << 20
+
     func begin() {
-        guard !path.budget.isSpent else {
-            let error = APIError(.hotServer, "too many appends are in flight")
+        let bodyBytesMax = path.limits.bodyBytesMax
+        let announced = exchange.request.contentLength ?? Self.unannouncedBytes
+        let bodyBytes = min(max(announced, 0), bodyBytesMax)
+        do throws(APIError) {
+            try path.budget.takeBody(bodyBytes)
+        } catch {
             return BodyReader.refuse(exchange, error, loop: path.world.loop)
         }
-        // What is announced counts until it is a batch, or nothing.
-        let bodyBytesMax = path.limits.bodyBytesMax
-        let announced = min(max(exchange.request.contentLength ?? 0, 0), bodyBytesMax)
-        path.budget.hold(announced)
         BodyReader.read(
             exchange, bytesMax: bodyBytesMax, codec: path.codec, loop: path.world.loop,
             malformed: isProtobuf ? .badProto : .badJSON
         ) { [self] body in
-            path.budget.release(announced)
+            path.budget.giveBackBody(bodyBytes)
             do throws(APIError) {
                 try append(prepare(try body.get()))
             } catch {

@@ -2,9 +2,9 @@
 
 package import Metadata
 internal import Observability
-package import Primitives
+internal import Primitives
 package import Records
-package import RPC
+internal import RPC
 
 /// Who a stream is and who has it: names to incarnations, and incarnations to channels.
 ///
@@ -69,7 +69,7 @@ package final class Cell {
         do throws(MetadataError) {
             found = try await world.metadata.stream(basin: basin, name: name)
         } catch {
-            throw Self.refusal(error, basin: basin, stream: name)
+            throw APIError(error, about: .stream)
         }
         guard let found else {
             cache.remove(key)
@@ -107,7 +107,7 @@ package final class Cell {
             }
         } catch {
             if error.kind == .alreadyExists || error.kind == .conflict { return nil }
-            throw Self.refusal(error, basin: basin, stream: name)
+            throw APIError(error, about: .stream)
         }
         throw Self.notFound(name)
     }
@@ -124,19 +124,6 @@ package final class Cell {
 
     static func deletionPending(_ name: String) -> APIError {
         APIError(.streamDeletionPending, "the stream \(name) is being deleted")
-    }
-
-    static func refusal(_ error: MetadataError, basin: String, stream: String) -> APIError {
-        switch error.kind {
-        case .basinNotFound: APIError(.basinNotFound, "there is no basin named \(basin)")
-        case .basinDeletionPending:
-            APIError(.basinDeletionPending, "the basin \(basin) is being deleted")
-        case .deletionPending: deletionPending(stream)
-        case .alreadyExists: APIError(.resourceAlreadyExists, "the stream \(stream) exists")
-        case .conflict: APIError(.transactionConflict, "another request was faster")
-        case .unavailable: APIError(.unavailable, "metadata cannot be reached now")
-        case .failed: APIError(.other, "metadata refused the request")
-        }
     }
 
     // MARK: Owners
@@ -174,7 +161,7 @@ package final class Cell {
         do throws(MetadataError) {
             found = try await world.metadata.stream(stream.id)
         } catch {
-            throw Self.refusal(error, basin: stream.basin, stream: stream.name)
+            throw APIError(error, about: .stream)
         }
         guard let found else {
             forget(stream)

@@ -222,7 +222,9 @@ extension StreamConfigWish {
     /// `invalid`.
     package init(json: Bytes) throws(APIError) {
         let value = try ControlRequest.parse(json)
-        self = value.isNull ? .init() : try StreamConfigFields(JSONFields(value), isPatch: false).wish
+        self.init()
+        if value.isNull { return }
+        self = try StreamConfigFields(JSONFields(value), isPatch: false).wish
     }
 
     /// Every leaf as `config` has it.

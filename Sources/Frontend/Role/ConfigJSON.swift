@@ -107,7 +107,11 @@ enum CreationKey {
         json.beginArray()
         json.write(token)
         json.write(config.defaultStreamConfig)
-        if let cipher = config.streamCipher { json.write(cipher.rawValue) } else { json.writeNull() }
+        if let cipher = config.streamCipher?.rawValue {
+            json.write(cipher)
+        } else {
+            json.writeNull()
+        }
         json.write(config.createStreamOnAppend)
         json.write(config.createStreamOnRead)
         if let location { json.write(location) } else { json.writeNull() }

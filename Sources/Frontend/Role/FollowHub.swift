@@ -66,7 +66,8 @@ private final class SharedFollow {
     private var isOver = false
     /// Right behind the last record that was pushed.
     private var position: SeqNum = 0
-    private var readers: [ObjectIdentifier: any FollowReader] = [:]
+    /// In the order in which they came, so that the same events lead to the same order.
+    private var readers: [any FollowReader] = []
     /// The last pushes, without a hole, up to `position`.
     private var recent: Deque<FollowPush> = []
     private var recentBytes = 0
@@ -89,15 +90,18 @@ private final class SharedFollow {
     func join(_ reader: any FollowReader) {
         linger?.cancel()
         linger = nil
-        guard isGranted else {
-            readers[ObjectIdentifier(reader)] = reader
-            return
-        }
-        admit(reader)
+        readers.append(reader)
+        if isGranted { admit(reader) }
+    }
+
+    private func has(_ reader: any FollowReader) -> Bool { readers.contains { $0 === reader } }
+
+    private func remove(_ reader: any FollowReader) {
+        if let index = readers.firstIndex(where: { $0 === reader }) { readers.remove(at: index) }
     }
 
     func leave(_ reader: any FollowReader) {
-        readers[ObjectIdentifier(reader)] = nil
+        remove(reader)
         guard readers.isEmpty, linger == nil, !isOver else { return }
         linger = path.world.loop.after(Self.lingerNanoseconds) { [weak self] in
             guard let self, self.readers.isEmpty else { return }
@@ -108,14 +112,13 @@ private final class SharedFollow {
     private func admit(_ reader: any FollowReader) {
         let oldest = recent.first?.firstSeqNum ?? position
         guard reader.position >= oldest else {
-            readers[ObjectIdentifier(reader)] = nil
+            remove(reader)
             return reader.followEnded(.behind)
         }
-        readers[ObjectIdentifier(reader)] = reader
         for push in recent where push.firstSeqNum + UInt64(push.count) > reader.position {
             reader.followPushed(push)
             // It may have had enough.
-            guard readers[ObjectIdentifier(reader)] != nil else { return }
+            guard has(reader) else { return }
         }
         reader.followBegan()
     }
@@ -171,13 +174,13 @@ private final class SharedFollow {
         }
         position += UInt64(push.count)
         remember(push)
-        for reader in Array(readers.values) { reader.followPushed(push) }
+        for reader in readers { reader.followPushed(push) }
     }
 
     private func grant() {
         isGranted = true
         grantTimer?.cancel()
-        for reader in Array(readers.values) { admit(reader) }
+        for reader in readers where has(reader) { admit(reader) }
     }
 
     private func remember(_ push: FollowPush) {
@@ -200,7 +203,7 @@ private final class SharedFollow {
 
     private func end(_ end: FollowEnd) {
         guard !isOver else { return }
-        let readers = Array(readers.values)
+        let readers = readers
         close()
         for reader in readers { reader.followEnded(end) }
     }
@@ -213,7 +216,7 @@ private final class SharedFollow {
         call?.onEnd = nil
         call?.cancel()
         call = nil
-        readers = [:]
+        readers = []
         recent = []
         onEnd(self)
     }

@@ -7,8 +7,8 @@ internal import Observability
 internal import Primitives
 internal import Records
 
-/// The records of one plan, in order: fetches ahead, a bounded number of ranges and bytes, and hands
-/// out whole runs of stored records as they become complete.
+/// The records of one plan, in order: fetches ahead, a bounded number of ranges and bytes, and
+/// hands out whole runs of stored records as they become complete.
 ///
 /// A small segment is fetched whole. Of a large one its sparse index comes first; then just the
 /// ranges that hold what is wanted, in steps.
@@ -35,7 +35,7 @@ final class ReadCatchUp {
 
     /// Grows as the reader takes what was fetched: most reads want little.
     private var window = 2
-    private static let windowMax = 8
+    private static let windowMax = 32
     private static let bytesAheadMax = 8 << 20
     static let stepBytes = 2 << 20
     /// A segment up to this size is fetched in one piece.
@@ -80,8 +80,10 @@ final class ReadCatchUp {
 
     /// No more is wanted.
     func close() {
+        guard !isClosed else { return }
         isClosed = true
         onReady = nil
+        for slot in slots where slot.isIssued { path.readAheadBytes -= slot.range.count }
         slots = []
     }
 
@@ -107,19 +109,19 @@ final class ReadCatchUp {
             return
         }
         var bytes = 0
-        var count = 0
         for slot in slots.prefix(window) {
-            if slot.result == nil { count += 1 }
             bytes += slot.range.count
             // One range is always on its way, whatever its size.
-            guard count <= window, bytes <= Self.bytesAheadMax || slot === slots.first
-            else { return }
+            let isAllowed =
+                bytes <= Self.bytesAheadMax && path.readAheadBytes < DataPath.readAheadBytesMax
+            guard isAllowed || slot === slots.first else { return }
             if !slot.isIssued { issue(slot) }
         }
     }
 
     private func issue(_ slot: Slot) {
         slot.isIssued = true
+        path.readAheadBytes += slot.range.count
         path.fetcher.fetch(bucket: slot.bucket, object: slot.object, range: slot.range) {
             [weak self] result in
             guard let self, !self.isClosed else { return }
@@ -141,6 +143,7 @@ final class ReadCatchUp {
             case .success(let bytes):
                 do throws(DecodeError) {
                     slots.removeFirst()
+                    path.readAheadBytes -= slot.range.count
                     window = min(window * 2, Self.windowMax)
                     let run = try open(slot, bytes)
                     pump()

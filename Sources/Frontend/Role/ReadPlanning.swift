@@ -18,7 +18,7 @@ struct ReadPlanning {
     static let pointersMax = 512
     private static let segmentsMax = 64
 
-    /// The stable tail, as of now.
+    /// The stable tail, as of now. `known` was looked up for this request, or is nil.
     func tail(_ known: StreamLookup?) async throws(APIError) -> StreamPosition {
         try await asking(known) { lookup, deadline throws(APIError) in
             guard let owner = lookup.owner else { return lookup.stream.state.tail }
@@ -69,8 +69,9 @@ struct ReadPlanning {
         let backoff = Backoff(
             first: .milliseconds(10), delayMax: .milliseconds(500), triesMax: .max,
             budget: path.limits.callNanoseconds)
-        // Only a known owner may be believed without a fresh look.
-        var believed = known?.owner?.channelIsActive == true ? known : nil
+        // What the caller has just read, or a cached owner, which would refuse if it is none. (A
+        // plan that rests on an old "dormant" sees in its snapshot whether that is still true.)
+        var believed = known?.owner?.channelIsActive ?? true ? known : nil
         var tries = 0
         while true {
             let lookup: StreamLookup
@@ -125,7 +126,9 @@ struct ReadPlanning {
     private func needsMetadata(_ start: ReadStart, _ reply: PlanReply?) -> Bool {
         guard let reply else { return true }
         guard reply.flushedEnd > reply.trimPoint else { return false }
-        if case .seqNum(let seqNum) = start { return max(seqNum, reply.trimPoint) < reply.flushedEnd }
+        if case .seqNum(let seqNum) = start {
+            return max(seqNum, reply.trimPoint) < reply.flushedEnd
+        }
         return true
     }
 
@@ -135,7 +138,7 @@ struct ReadPlanning {
             page = try await path.world.metadata.segments(
                 of: stream.id, from: start, limit: Self.segmentsMax)
         } catch {
-            throw Cell.refusal(error, basin: stream.basin, stream: stream.name)
+            throw APIError(error, about: .stream)
         }
         guard let found = page.lookup else { throw Cell.notFound(stream.name) }
         if found.stream.deletedMilliseconds != nil { throw Cell.deletionPending(stream.name) }

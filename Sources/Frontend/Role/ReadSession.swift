@@ -31,6 +31,7 @@ final class ReadSession: FollowReader {
     private let lookup: StreamLookup
     private let planning: ReadPlanning
     private let arrived: Nanoseconds
+    private var session: UInt64 = 0
     private var phase = Phase.planning
     private var limits: ReadLimits
     private(set) var position: SeqNum = 0
@@ -53,10 +54,7 @@ final class ReadSession: FollowReader {
     // At the tail.
     private var lagging: Deque<FollowPush> = []
     private var laggingBytes = 0
-    private var waitDeadline: Nanoseconds?
-    private var waitTimer: Timer?
-    private var beatTimer: Timer?
-    private var nextBeat: Nanoseconds = 0
+    private let timers: ReadTimers
 
     private static let plansWithoutProgressMax = 8
     /// How long a batch that could be sent waits for the records behind it.
@@ -74,10 +72,15 @@ final class ReadSession: FollowReader {
         self.arrived = arrived
         limits = query.limits
         planning = ReadPlanning(path: path, stream: lookup.stream)
+        timers = ReadTimers(
+            world: path.world, silence: path.limits.heartbeatNanoseconds,
+            waitSeconds: query.waitSeconds)
+        timers.onWaitOver = { [weak self] in self?.waitEnded() }
+        timers.onSilence = { [weak self] in self?.beat() }
         exchange.onAbort = { [self] in leave() }
         exchange.onWritable = { [self] in advance() }
         path.metrics.readSessions += 1
-        path.drainables[ObjectIdentifier(self)] = { [self] in
+        session = path.opened { [self] in
             fail(APIError(.serverDraining, "this server is about to stop"))
         }
         path.world.loop.spawn { [self] in await begin() }
@@ -185,6 +188,7 @@ final class ReadSession: FollowReader {
         }
     }
 
+    /// Once this is false the exchange has passed its own high mark, so `onWritable` will follow.
     private var hasRoom: Bool {
         exchange.unsentBytes < path.limits.responseBufferBytesMax
     }
@@ -312,9 +316,7 @@ final class ReadSession: FollowReader {
         stuckSince = nil
         deliveredCount += delivery.count
         path.metrics.delivered(records: delivery.count, bytes: delivery.meteredBytes)
-        let now = path.world.loop.now
-        if let wait = query.waitSeconds { waitDeadline = now + .seconds(Int64(wait)) }
-        setNextBeat()
+        timers.delivered()
         do throws(APIError) {
             try sink.deliver(delivery)
         } catch {
@@ -327,13 +329,7 @@ final class ReadSession: FollowReader {
     private func atTail(_ tail: StreamPosition) {
         if limits.isExhausted || !query.mayFollow { return end() }
         if sink.isUnary, deliveredCount > 0 { return end() }
-        let now = path.world.loop.now
-        if let wait = query.waitSeconds {
-            let deadline = waitDeadline ?? now + .seconds(Int64(wait))
-            waitDeadline = deadline
-            if deadline <= now { return end() }
-            armWait()
-        }
+        guard timers.beginWait() else { return end() }
         reached = tail.seqNum == position ? tail : nil
         join()
     }
@@ -351,8 +347,7 @@ final class ReadSession: FollowReader {
         stuckSince = nil
         plansWithoutProgress = 0
         if let reached, reached.seqNum == position, lagging.isEmpty { sink.heartbeat(reached) }
-        setNextBeat()
-        armBeat()
+        if !sink.isUnary { timers.beginSilence() }
     }
 
     func followPushed(_ push: FollowPush) {
@@ -380,8 +375,7 @@ final class ReadSession: FollowReader {
 
     private func leaveFollow() {
         path.hub.leave(self, lookup.stream.id)
-        beatTimer?.cancel()
-        beatTimer = nil
+        timers.endSilence()
         lagging = []
         laggingBytes = 0
         reached = nil
@@ -396,6 +390,13 @@ final class ReadSession: FollowReader {
 
     private func deliver(_ push: FollowPush) {
         do throws(DecodeError) {
+            if let whole = ReadDelivery(push, at: position, limits) {
+                position = push.tail.seqNum
+                reached = push.tail
+                emit(whole)
+                if sink.isUnary { end() }
+                return
+            }
             guard push.firstSeqNum <= position else {
                 throw DecodeError(.malformed("a push beyond the position"), at: 0)
             }
@@ -440,50 +441,19 @@ final class ReadSession: FollowReader {
         planAgain(at: .seqNum(position))
     }
 
-    // MARK: Time
-
-    private func armWait() {
-        guard waitTimer == nil, let waitDeadline else { return }
-        waitTimer = path.world.loop.after(waitDeadline - path.world.loop.now) { [weak self] in
-            guard let self else { return }
-            self.waitTimer = nil
-            self.waitEnded()
-        }
-    }
-
+    /// The wait is over. While something is on its way from objects it counts again at the tail.
     private func waitEnded() {
-        guard let waitDeadline else { return }
         switch phase {
-        case .joining, .following:
-            guard lagging.isEmpty, path.world.loop.now >= waitDeadline else { break }
-            return end()
-        // The deadline counts again at the tail.
-        case .planning, .catchingUp, .stalled, .over: return
-        }
-        if path.world.loop.now < waitDeadline { armWait() }
-    }
-
-    private func setNextBeat() {
-        nextBeat = path.world.loop.now + path.world.random.within(path.limits.heartbeatNanoseconds)
-    }
-
-    private func armBeat() {
-        guard !sink.isUnary, beatTimer == nil else { return }
-        beatTimer = path.world.loop.after(nextBeat - path.world.loop.now) { [weak self] in
-            guard let self, case .following = self.phase else { return }
-            self.beatTimer = nil
-            self.beat()
+        case .joining, .following: if lagging.isEmpty { end() }
+        case .planning, .catchingUp, .stalled, .over: break
         }
     }
 
     private func beat() {
-        if path.world.loop.now >= nextBeat {
-            if let reached, reached.seqNum == position, lagging.isEmpty, hasRoom {
-                sink.heartbeat(reached)
-            }
-            setNextBeat()
-        }
-        armBeat()
+        guard case .following = phase, lagging.isEmpty, hasRoom, let reached,
+            reached.seqNum == position
+        else { return }
+        sink.heartbeat(reached)
     }
 
     // MARK: The end
@@ -506,10 +476,10 @@ final class ReadSession: FollowReader {
         closeSource()
         leaveFollow()
         phase = .over
-        waitTimer?.cancel()
+        timers.stop()
         exchange.onAbort = nil
         exchange.onWritable = nil
         path.metrics.readSessions -= 1
-        path.drainables[ObjectIdentifier(self)] = nil
+        path.closed(session)
     }
 }

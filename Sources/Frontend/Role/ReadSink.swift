@@ -2,6 +2,7 @@
 
 internal import HTTP
 internal import Primitives
+internal import RPC
 internal import Records
 
 /// Some records of a read that go out together.
@@ -15,6 +16,26 @@ struct ReadDelivery {
     var last: StreamPosition = .zero
     /// Set iff these records end right before it.
     var tail: StreamPosition?
+
+    init() {}
+
+    /// A whole live batch, without a look at its records; nil where that is not enough.
+    init?(_ push: FollowPush, at position: SeqNum, _ limits: ReadLimits) {
+        let bounds = ReadBatchBounds.standard
+        guard limits == ReadLimits(), push.firstSeqNum == position, push.count > 0,
+            push.tail.seqNum == position + UInt64(push.count),
+            Int(push.count) <= bounds.recordsMax,
+            Int(push.meteredBytes) <= bounds.meteredBytesMax,
+            push.records.count <= bounds.storedBytesMax
+        else { return nil }
+        runs = [push.records]
+        count = Int(push.count)
+        meteredBytes = Int(push.meteredBytes)
+        storedBytes = push.records.count
+        first = position
+        last = StreamPosition(seqNum: push.tail.seqNum - 1, timestamp: push.tail.timestamp)
+        tail = push.tail
+    }
 
     mutating func add(_ cut: RecordCut, first: SeqNum, last: StreamPosition) {
         if count == 0 { self.first = first }

@@ -2,7 +2,7 @@
 
 package import HTTP
 internal import Metadata
-package import Primitives
+internal import Primitives
 internal import Records
 
 /// What a request wants of a stream's records.
@@ -38,7 +38,7 @@ package final class RecordsEndpoint {
 
     /// Sends every session's client elsewhere, once what it was promised is done.
     package func drain() {
-        for drain in Array(path.drainables.values) { drain() }
+        path.drain()
     }
 
     // MARK: Kinds
@@ -126,7 +126,8 @@ package final class RecordsEndpoint {
         _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders,
         use: AutoCreation.Use, then: @escaping (StreamLookup, EarlyBody) -> Void
     ) {
-        let early = EarlyBody(exchange, arrived: path.world.loop.now)
+        let early = EarlyBody(
+            exchange, arrived: path.world.loop.now, keepsBody: use == .append)
         path.world.loop.spawn { [path] in
             do throws(APIError) {
                 let lookup = try await path.cell.lookup(

@@ -15,8 +15,12 @@ final class DataPath {
     let fetcher: ReadFetcher
     let codec = Codec()
     private(set) lazy var hub = FollowHub(self)
-    /// What to do with each open session when this process is about to stop.
-    var drainables: [ObjectIdentifier: () -> Void] = [:]
+    /// Bytes that readers fetch or have fetched, and have not delivered.
+    var readAheadBytes = 0
+    /// Beyond this, a reader fetches no more than the range that it needs next.
+    static let readAheadBytesMax = 512 << 20
+    private var sessions: [UInt64: () -> Void] = [:]
+    private var sessionsOpened: UInt64 = 0
 
     init(world: FrontendWorld, limits: FrontendLimits, cell: Cell) {
         self.world = world
@@ -26,6 +30,20 @@ final class DataPath {
         budget = AppendBudget(limits: limits)
         fetcher = ReadFetcher(world: world, limits: limits, metrics: metrics)
         metrics.addGauges(world.metrics, budget)
+    }
+
+    /// Registers an open session: what to do with it when this process is about to stop.
+    func opened(onDrain: @escaping () -> Void) -> UInt64 {
+        sessionsOpened += 1
+        sessions[sessionsOpened] = onDrain
+        return sessionsOpened
+    }
+
+    func closed(_ session: UInt64) { sessions[session] = nil }
+
+    /// In the order in which the sessions were opened.
+    func drain() {
+        for (_, drain) in sessions.sorted(by: { $0.key < $1.key }) { drain() }
     }
 
     /// The message in a client's frame. Errors: `bad_frame`.
@@ -53,10 +71,10 @@ final class EarlyBody {
     private(set) var isGone = false
     let arrived: Nanoseconds
 
-    /// Holds the client's body back where there is one to come.
-    init(_ exchange: any HTTPExchange, arrived: Nanoseconds) {
+    /// With `keepsBody`, call `setReading(false)` too, so that little comes.
+    init(_ exchange: any HTTPExchange, arrived: Nanoseconds, keepsBody: Bool) {
         self.arrived = arrived
-        exchange.onBody = { [self] in parts.append($0) }
+        exchange.onBody = { [self] in if keepsBody { parts.append($0) } }
         exchange.onBodyEnd = { [self] in isComplete = true }
         exchange.onAbort = { [self] in isGone = true }
     }
@@ -72,7 +90,9 @@ struct RecordsHeaders {
 
     /// Errors: `bad_header`, `invalid`.
     init(_ request: HTTPRequest) throws(APIError) {
-        format = try RecordFormat(header: request.header("s2-format"))
+        // Sessions carry protobuf: the format of JSON strings is nothing to them.
+        let isSession = MediaType(request.header("content-type")) == .session
+        format = isSession ? .raw : try RecordFormat(header: request.header("s2-format"))
         if let value = request.header("s2-encryption-key") {
             let key = value[...].trimmingBlanks
             guard (1...Limits.encryptionKeyBytesMax).contains(key.utf8.count) else {

@@ -267,7 +267,9 @@ extension JSONParser {
             }
             code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
         }
-        guard let scalar = Unicode.Scalar(code) else { throw JSONError("a lone surrogate", at: start) }
+        guard let scalar = Unicode.Scalar(code) else {
+            throw JSONError("a lone surrogate", at: start)
+        }
         return scalar
     }
 

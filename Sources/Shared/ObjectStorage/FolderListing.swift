@@ -80,7 +80,8 @@ struct FolderListing {
         do throws(FolderError) {
             names = try DirectoryNames.of(path, in: tree.root)
         } catch {
-            if error.isMissing { return }
+            // Removed meanwhile, or a foreign file whose name could be a folder's.
+            if error.isMissing || error.code == ENOTDIR { return }
             throw error
         }
         for name in names {

@@ -6,11 +6,11 @@ private import Synchronization
 
 /// The files of a folder store; every call blocks.
 ///
-/// An object is written to a file without a name, which is made durable and only then linked to its
-/// own: it appears whole or not at all, the link tells which of several creators was first, and a
-/// crash leaves nothing. Where a file system has no nameless files, and where an object is replaced,
-/// the file has a name in `#temporary` meanwhile; what a crash leaves there is removed by the next
-/// start that finds it old.
+/// An object is written to a file without a name, which is made durable and only then linked to
+/// its own: it appears whole or not at all, the link tells which of several creators was first,
+/// and a crash leaves nothing. Where a file system has no nameless files, and where an object is
+/// replaced, the file has a name in `#temporary` meanwhile; what a crash leaves there is removed
+/// by the next start that finds it old.
 ///
 /// Who is told that an object exists may rely on it. Therefore the folder is made durable before a
 /// put ends, also one that found an object which another writer may just have linked.
@@ -23,6 +23,8 @@ final class FolderTree: Sendable {
     private let temporaryCount = Atomic<UInt64>(0)
     private let hasNamelessFiles = Atomic<Bool>(true)
     private let directories = DirectoryCache(limit: 256)
+    /// How often a put makes its folder anew because a delete emptied and removed it.
+    private static let vanishedMax = 100
 
     /// Opens the folder, and makes it where it is missing.
     init(path: String, isDurable: Bool) throws(FolderError) {
@@ -40,7 +42,7 @@ final class FolderTree: Sendable {
 
     func put(_ key: String, _ body: [Bytes], ifAbsent: Bool) throws(StoreError) -> PutResult {
         let path = FolderPath(key: key)
-        for _ in 0..<8 {
+        for _ in 0..<Self.vanishedMax {
             let directory: OpenFile
             do throws(FolderError) {
                 directory = try self.directory(path.directory)

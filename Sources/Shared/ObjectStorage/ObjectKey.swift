@@ -44,7 +44,7 @@ package enum ObjectKey {
         try validatePrefix(prefix)
         try validatePrefix(after)
         guard (1...1_000).contains(limit) else {
-            throw StoreError(.invalidRequest, "a listing of \(limit) objects; 1 to 1,000 are served")
+            throw StoreError(.invalidRequest, "a listing of \(limit) objects; the limit is 1,000")
         }
     }
 

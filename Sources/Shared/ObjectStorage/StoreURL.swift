@@ -40,14 +40,14 @@ package enum StoreURL: Sendable, Equatable {
         if parts.count == 2 {
             for field in parts[1].split(separator: "&") {
                 let pair = field.split(separator: "=", maxSplits: 1)
-                guard pair.count == 2 else { throw bad(text, "has the field \(field) without a value") }
+                guard pair.count == 2 else { throw bad(text, "has no value for \(field)") }
                 let value = try decoded(pair[1], in: text)
                 switch pair[0] {
                 case "endpoint": endpoint = value
                 case "region": region = value
                 case "style":
                     style = S3Location.Style(rawValue: value)
-                    guard style != nil else { throw bad(text, "has a style other than path, virtual") }
+                    guard style != nil else { throw bad(text, "has an unknown style") }
                 default: throw bad(text, "has the unknown field \(pair[0])")
                 }
             }

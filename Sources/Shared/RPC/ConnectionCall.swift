@@ -6,7 +6,7 @@ package import Primitives
 /// A call on an `RPCConnection`, or one that still waits for it.
 ///
 /// Everything that needs credit stands in `held`, in order, and leaves it as credit comes; with
-/// credit at hand nothing is held at all. The connection decides when; this class keeps the account.
+/// credit at hand nothing is held at all. The connection decides when; this class keeps count.
 package final class ConnectionCall: Call {
     package var onMessage: ((Bytes) -> Void)?
     package var onFinishedSending: (() -> Void)?

@@ -117,7 +117,10 @@ package final class RPCClient: CallClient {
             client.connections.append(connection)
             connection.onReady = { [unowned self, unowned connection] _ in ready(connection) }
             connection.onDraining = { [weak self] in self?.leave(connection) }
-            connection.onClosed = { [self] _ in lost(connection) }
+            // The client lives as long as its connections.
+            connection.onClosed = { [self, client] _ in
+                withExtendedLifetime(client) { lost(connection) }
+            }
             connection.start()
         }
 

@@ -35,8 +35,6 @@ package final class RPCConnection: LinkHandler {
     package var callCount: Int { calls.count }
     /// Bytes held for want of credit, by what they count as.
     package private(set) var heldBytes = 0
-    /// When the last call was opened or ended.
-    package private(set) var lastCallAt: Nanoseconds
 
     private let link: any Link
     private let loop: any Loop
@@ -67,6 +65,7 @@ package final class RPCConnection: LinkHandler {
     private var drainReceived = false
     private var timer: Timer?
     private var liveness: Liveness
+    private var lastCallAt: Nanoseconds
     private var pongDue: UInt64?
 
     /// Takes the link over. The initiator is the end that connected. Without a `service` every
@@ -224,10 +223,8 @@ package final class RPCConnection: LinkHandler {
             frame.kind == .message || isOurs == (frame.kind == .end)
         else { return fail("the peer sent \(frame.kind) for call \(frame.call), never opened") }
         guard spend(frame.payload.count) else { return }
-        guard let call = calls[frame.call] else {
-            // The call ended here while this was on its way.
-            return dealtWith(frame.payload.count)
-        }
+        // A call that ended here while this was on its way is known no more.
+        guard let call = calls[frame.call] else { return dealtWith(frame.payload.count) }
         switch frame.kind {
         case .message: takeMessage(call, frame.payload)
         case .finish: call.onFinishedSending?()
@@ -353,8 +350,7 @@ package final class RPCConnection: LinkHandler {
     }
 
     private func pumpBlocked() {
-        // Each in line gets a turn of what its own credit allows; who is stopped stands in line
-        // again, behind the others.
+        // Who is stopped again stands in line again, behind the others.
         while credit > 0, !isClosed, let call = blocked.popFirst() {
             call.isBlocked = false
             guard !call.isOver else { continue }
@@ -377,8 +373,7 @@ package final class RPCConnection: LinkHandler {
         if !call.isCaller { incomingCount -= 1 }
         heldBytes -= call.heldCost
         lastCallAt = loop.now
-        // What of it was never consumed weighs on the connection no longer. What was consumed but
-        // not granted is in `grantDue` already.
+        // What of it was never consumed weighs on the connection no longer.
         dealtWith(call.received - call.grantDue)
         call.received = 0
         call.grantDue = 0
@@ -390,8 +385,7 @@ package final class RPCConnection: LinkHandler {
         let linger = service == nil ? 0 : settings.drainLinger
         timer?.cancel()
         timer = loop.after(linger) { [weak self] in
-            guard let self else { return }
-            if calls.isEmpty { fail("drained") } else { tick() }
+            if let self, calls.isEmpty { fail("drained") }
         }
     }
 
@@ -399,7 +393,6 @@ package final class RPCConnection: LinkHandler {
         guard !isClosed else { return }
         isClosed = true
         timer?.cancel()
-        timer = nil
         link.close()
         // In order of their opening, so that a run can be repeated.
         for id in calls.keys.sorted() {

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CopRole
+internal import Shared
+
+@main
+enum Main {
+    static func main() { CopProgram.run() }
+}
+
+/// Runs a cell, or asks about one. Not part of `Main`, whose closures belong to the main actor.
+private enum CopProgram {
+    static func run() {
+        let settings = Program.settings(.cop)
+        do throws(CommandError) {
+            let command = try ConsoleCommand(parsing: settings.arguments)
+            switch command {
+            case .serve: Host.run(.cop, settings) { host in try await serve(host) }
+            case .migrateSchema: try migrate(settings)
+            default:
+                Host.runOnce(.cop, settings) { host in await answer(command, host) }
+            }
+        } catch {
+            let hint = error.kind == .usage ? "; see cop --help" : ""
+            Program.fail("cop: \(error)\(hint)", code: error.exitCode)
+        }
+    }
+
+    private static func serve(_ host: Host) async throws -> Host.Running {
+        let settings = host.settings
+        try await migrateSchema(host)
+        _ = try RootToken.load(path: settings[.rootTokenFile])
+        var limits = CopLimits()
+        limits.channels = settings[.channels]
+        limits.frontends = settings[.frontends]
+        limits.leaseNanoseconds = settings[.leaseTTL]
+        limits.leaseMarginNanoseconds = settings[.leaseMargin]
+        limits.drainNanoseconds = settings[.drainTimeout] + .seconds(2)
+        let role = CopRole(
+            world: CopWorld(
+                loop: host.loop, metadata: host.metadata,
+                buckets: try await host.checkedBuckets(), random: host.random, log: host.log,
+                metrics: host.metrics,
+                provisioner: ChildProcesses(settings: settings, loop: host.loop)),
+            limits: limits)
+        role.start()
+        return Host.Running(isReady: { role.isWatching }) { await role.drain() }
+    }
+
+    /// Tries until the database can be reached.
+    private static func migrateSchema(_ host: Host) async throws {
+        let conninfo = host.settings[.metadata]
+        while true {
+            // Libpq blocks; nothing else runs on the loop yet but the admin pages.
+            do throws(MetadataError) {
+                let applied = try PostgresMetadata.migrate(conninfo: conninfo)
+                return host.log.info("schema_migrated", [("applied", "\(applied)")])
+            } catch {
+                guard error.kind == .unavailable else { throw error }
+                host.log.warning("waiting_for_metadata", [("error", error.description)])
+            }
+            await host.loop.sleep(.seconds(1))
+        }
+    }
+
+    private static func migrate(_ settings: Settings) throws(CommandError) -> Never {
+        do throws(MetadataError) {
+            let applied = try PostgresMetadata.migrate(conninfo: settings[.metadata])
+            Program.say(applied.isEmpty ? "✓ up to date" : "✓ applied \(applied)")
+        } catch {
+            throw CommandError(.failure, error.description)
+        }
+        Program.end(0)
+    }
+
+    private static func answer(_ command: ConsoleCommand, _ host: Host) async -> Int32 {
+        do {
+            let console = Console(
+                loop: host.loop, metadata: host.metadata, buckets: try host.openBuckets(),
+                random: host.random)
+            guard let report = try await console.answer(command) else { return 1 }
+            Program.print(host.settings[.output] == "json" ? report.json : report.text)
+            return 0
+        } catch {
+            Program.say("cop: \(error)")
+            return (error as? CommandError)?.exitCode ?? 1
+        }
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import FrontendRole
+internal import Shared
+
+@main
+enum Main {
+    static func main() { FrontendProgram.run() }
+}
+
+/// Runs one frontend. Not part of `Main`, whose closures belong to the main actor.
+private enum FrontendProgram {
+    static func run() {
+        let settings = Program.settings(.frontend)
+        Host.run(.frontend, settings) { host in try await serve(host) }
+    }
+
+    private static func serve(_ host: Host) async throws -> Host.Running {
+        let settings = host.settings
+        var limits = FrontendLimits(
+            rootToken: try RootToken.load(path: settings[.rootTokenFile]))
+        limits.processInFlightBytesMax = settings[.inFlightBytes]
+        let tls = try tlsFiles(settings)
+        try await host.awaitMetadata()
+        let calls = RPCClient(
+            network: try NIONetwork(loop: host.loop), loop: host.loop,
+            identity: PeerIdentity(role: .frontend, id: host.random.next()), random: host.random)
+        let role = FrontendRole(
+            world: FrontendWorld(
+                loop: host.loop, metadata: host.metadata, calls: calls,
+                buckets: try await host.checkedBuckets(), random: host.random, log: host.log,
+                metrics: host.metrics),
+            limits: limits)
+        role.start()
+        let server = HTTPServer(loop: host.loop, service: role)
+        let address = try await server.listen(settings[.listen])
+        host.log.notice("listening", [("address", address)])
+        if let tls {
+            let address = try await server.listen(settings[.tlsListen], tls: tls)
+            host.log.notice("listening", [("address", address), ("tls", "true")])
+        }
+        return Host.Running(isReady: { role.isReady }) {
+            await role.drain(within: settings[.drainTimeout])
+            await server.stop(within: .seconds(2))
+            calls.close()
+        }
+    }
+
+    private static func tlsFiles(_ settings: Settings) throws -> TLSFiles? {
+        guard !settings[.tlsListen].isEmpty else { return nil }
+        guard !settings[.tlsCertificate].isEmpty, !settings[.tlsKey].isEmpty else {
+            throw ProcessError("--tls-listen needs --tls-certificate and --tls-key")
+        }
+        return TLSFiles(certificate: settings[.tlsCertificate], key: settings[.tlsKey])
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import Primitives
+
+// What several processes share.
+
+extension Setting where Value == String {
+    package static var store: Setting {
+        .text(
+            "store", form: "folder or s3://bucket/prefix?endpoint=…&region=…",
+            "./.millrace/objects",
+            "Where chunks and segments are kept; credentials come from AWS_* variables only.")
+    }
+    package static var metadata: Setting {
+        .text(
+            "metadata", form: "libpq connection string", nil,
+            "The Postgres database that holds the cell's metadata.")
+    }
+    package static var adminListen: Setting {
+        .address(
+            "admin-listen", "127.0.0.1:7500",
+            "Where /health and /metrics answer; empty for nowhere."
+        )
+        .mayBeEmpty
+    }
+    package static var logLevel: Setting {
+        .choice(
+            "log-level", ["debug", "info", "notice", "warning", "error"], "info",
+            "The least important events that are logged, as JSON lines on stderr.")
+    }
+    package static var zone: Setting {
+        .text("zone", "local", "The availability zone that this process runs in.")
+    }
+
+    fileprivate var mayBeEmpty: Setting {
+        Setting(name, form: form, fallback: fallback, help: help) { [parse] in
+            $0.isEmpty ? $0 : parse($0)
+        }
+    }
+}
+
+extension Setting where Value == Nanoseconds {
+    package static var leaseTTL: Setting<Nanoseconds> {
+        .duration(
+            "lease-ttl", .milliseconds(100)...(.seconds(60)), "3s",
+            "How long a lease holds without a renewal; the same in the whole cell.")
+    }
+    package static var drainTimeout: Setting<Nanoseconds> {
+        .duration(
+            "drain-timeout", .milliseconds(100)...(.seconds(600)), "20s",
+            "How long a process may take to finish its work before it exits all the same.")
+    }
+}
+
+extension Setting where Value == Bool {
+    package static var superviseByStdin: Setting {
+        .flag(
+            "supervised", false,
+            "Drain when standard input ends, as it does when the parent process is gone.")
+    }
+}
+
+// The frontend's.
+
+extension Setting where Value == String {
+    package static var listen: Setting {
+        .address(
+            "listen", "127.0.0.1:8080", "Where clients connect: HTTP/1.1 and HTTP/2 in the clear.")
+    }
+    package static var tlsListen: Setting {
+        .address(
+            "tls-listen", "", "Where clients connect by TLS, as 127.0.0.1:8443; empty for nowhere.")
+    }
+    package static var tlsCertificate: Setting {
+        .text("tls-certificate", form: "path", "", "The certificate chain of --tls-listen, in PEM.")
+    }
+    package static var tlsKey: Setting {
+        .text("tls-key", form: "path", "", "The private key of --tls-listen, in PEM.")
+    }
+    package static var rootTokenFile: Setting {
+        .text(
+            "root-token-file", form: "path", "./.millrace/root-token",
+            "The file, readable by its owner only, that holds the token which may do everything.")
+    }
+}
+
+extension Setting where Value == Int {
+    package static var inFlightBytes: Setting {
+        .bytes(
+            "in-flight-bytes", (8 << 20)...(64 << 30), "128MiB",
+            "Bytes of append batches that this process holds at most.")
+    }
+}
+
+// The channel's.
+
+extension Setting where Value == String {
+    package static var rpcListen: Setting {
+        .address("rpc-listen", "127.0.0.1:7401", "Where frontends reach this channel.")
+    }
+    package static var rpcAddress: Setting {
+        .address(
+            "rpc-address", "", "The address that frontends are told; empty for the one listened on."
+        )
+    }
+    package static var storageClass: Setting {
+        .text("storage-class", "express", "The storage class that this channel serves.")
+    }
+}
+
+// The cop's.
+
+extension Setting where Value == Int {
+    package static var channels: Setting {
+        .integer("channels", 0...64, 2, "How many channels run on this host.")
+    }
+    package static var frontends: Setting {
+        .integer("frontends", 0...64, 1, "How many frontends run on this host.")
+    }
+    package static var frontendPort: Setting {
+        .integer(
+            "frontend-port", 1...65_000, 8_080, "The port of the first frontend; others count up.")
+    }
+    package static var rpcPort: Setting {
+        .integer("rpc-port", 1...65_000, 7_400, "Channel n listens on this port plus n, from 1.")
+    }
+    package static var adminPort: Setting {
+        .integer(
+            "admin-port", 1...65_000, 7_500,
+            "Channel n's /health and /metrics are on this port plus n, frontend n's on 50 more.")
+    }
+}
+
+extension Setting where Value == String {
+    package static var host: Setting {
+        .text("host", "127.0.0.1", "The address on which the processes that cop starts listen.")
+    }
+    package static var programs: Setting {
+        .text(
+            "programs", form: "folder", "",
+            "Where the programs are that cop starts; empty for cop's own folder.")
+    }
+    package static var output: Setting {
+        .choice("output", ["text", "json"], "text", "How commands print what they found.")
+    }
+}
+
+extension Setting where Value == Nanoseconds {
+    package static var leaseMargin: Setting<Nanoseconds> {
+        .duration(
+            "lease-margin", 0...(.seconds(60)), "1s",
+            "How much longer than the lease cop waits before it declares a channel dead.")
+    }
+}
+
+extension SettingTable {
+    package static let frontend = SettingTable(
+        process: "frontend",
+        summary: "Serves the S2 API to clients.",
+        settings: [
+            Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
+            Setting.rootTokenFile, Setting.metadata, Setting.store, Setting.zone,
+            Setting.inFlightBytes, Setting.adminListen, Setting.drainTimeout,
+            Setting.superviseByStdin, Setting.logLevel,
+        ])
+
+    package static let channel = SettingTable(
+        process: "channel",
+        summary: "Sequences streams and owns one write-ahead log.",
+        settings: [
+            Setting.rpcListen, Setting.rpcAddress, Setting.storageClass, Setting.metadata,
+            Setting.store, Setting.zone, Setting.leaseTTL, Setting.adminListen,
+            Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
+        ])
+
+    package static let cop = SettingTable(
+        process: "cop",
+        summary:
+            "Runs a cell: supervises its processes, recovers dead channels, and inspects both.",
+        commands: [
+            ("cop serve", "Migrates the schema, starts the cell's processes, watches over them."),
+            ("cop migrate-schema", "Brings the database's schema up to date."),
+            ("cop status", "Prints the cell's leases, channels and their work."),
+            ("cop list-channels", "Prints every channel that is not retired."),
+            (
+                "cop list-streamlets [s2://BASIN/STREAM]",
+                "Prints streamlets: of a stream, or all open."
+            ),
+            ("cop locate s2://BASIN/STREAM", "Prints which channel owns a stream, and its state."),
+            ("cop inspect OBJECT", "Decodes a chunk, a seal or a segment object."),
+            ("cop doctor", "Checks the object store and the database."),
+        ],
+        settings: [
+            Setting.metadata, Setting.store, Setting.channels, Setting.frontends, Setting.host,
+            Setting.frontendPort, Setting.rpcPort, Setting.adminPort, Setting.rootTokenFile,
+            Setting.programs, Setting.zone, Setting.storageClass, Setting.leaseTTL,
+            Setting.leaseMargin, Setting.adminListen, Setting.drainTimeout,
+            Setting.superviseByStdin, Setting.logLevel,
+            Setting.output,
+        ])
+
+    package static let all = [frontend, channel, cop]
+
+    /// The whole of `docs/configuration.md`.
+    package static var document: String {
+        """
+        # Configuration
+
+        Every setting is an option `--x-y` and an environment variable `MILLRACE_X_Y`; the option
+        wins. `--help` prints the same tables. A process that does not understand its settings says why
+        and exits with 2. Bytes take units (`8MiB`), durations too (`250ms`, `1m30s`).
+
+        This page is made from the code by a test, which fails when the two differ:
+        `MILLRACE_WRITE_DOCS=1 swift test --filter ConfigurationTests` rewrites it.
+
+        """ + "\n" + all.map(\.markdown).joined(separator: "\n")
+    }
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import HTTP
+internal import NIOCore
+internal import NIOHPACK
+internal import NIOHTTP2
+internal import Primitives
+
+/// One HTTP/2 connection: a handler on the connection's frames, without a channel per stream.
+///
+/// NIO's handler keeps the protocol's rules, answers pings, and holds outbound frames back for the
+/// client's flow control. This one maps streams to exchanges and grants the client windows: a
+/// stream's as its service takes the body, the connection's as bytes arrive, unless services have
+/// left more than `heldBytesMax` of them lying. So one stalled exchange holds back its own stream
+/// only, and all of them together hold a bounded number of bytes.
+final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
+    typealias InboundIn = HTTP2Frame
+    typealias OutboundOut = HTTP2Frame
+
+    let loop: NIOLoop
+    let settings: HTTPSettings
+    private let channel: any Channel
+    private let service: any HTTPService
+    private var onClosed: ((any HTTPConnection) -> Void)?
+    private var context: ChannelHandlerContext?
+    private var exchanges: [HTTP2StreamID: HTTP2Exchange] = [:]
+    private var written: [HTTP2Exchange] = []
+    private var lastStream: HTTP2StreamID = .rootStream
+    private var connectionGrant = 0
+    /// Bytes of bodies that came and were not taken.
+    private var heldBytes = 0
+    private var isInBurst = false
+    private var isFlushPlanned = false
+    private var isDraining = false
+    private var isGone = false
+    private var wrote = false
+    private let goAways = GoAwayWatch()
+    private var timer: Timer?
+    private var idleSince: Nanoseconds
+    private static let tickInterval: Nanoseconds = .seconds(1)
+    /// Between the announcement of the end and the last stream's number.
+    private static let drainNotice: Nanoseconds = .milliseconds(500)
+
+    static func install(
+        on channel: any Channel, loop: NIOLoop, service: any HTTPService, settings: HTTPSettings,
+        onClosed: @escaping (any HTTPConnection) -> Void
+    ) throws -> HTTP2Connection {
+        let connection = HTTP2Connection(channel, loop, service, settings, onClosed)
+        let pipeline = channel.pipeline.syncOperations
+        try pipeline.addHandler(
+            NIOHTTP2Handler(
+                mode: .server, frameDelegate: connection.goAways,
+                connectionConfiguration: configuration(settings),
+                streamConfiguration: streamConfiguration()))
+        try pipeline.addHandler(connection)
+        return connection
+    }
+
+    private static func configuration(
+        _ settings: HTTPSettings
+    ) -> NIOHTTP2Handler.ConnectionConfiguration {
+        var configuration = NIOHTTP2Handler.ConnectionConfiguration()
+        configuration.initialSettings = [
+            HTTP2Setting(parameter: .maxConcurrentStreams, value: settings.streamsMax),
+            HTTP2Setting(parameter: .initialWindowSize, value: settings.streamWindowBytes),
+            HTTP2Setting(parameter: .maxFrameSize, value: 256 << 10),
+            HTTP2Setting(parameter: .maxHeaderListSize, value: settings.headBytesMax),
+        ]
+        // Clients that open and reset many streams, or write one small frame per record, are at
+        // work, not attacking; still, each kind of frame has its bound.
+        configuration.maximumSequentialEmptyDataFrames = 64
+        configuration.maximumRecentlyResetStreams = 1_024
+        configuration.maximumConnectionGlitches = 10_000
+        configuration.controlFrameRateLimit.maximumCount = 10_000
+        return configuration
+    }
+
+    private static func streamConfiguration() -> NIOHTTP2Handler.StreamConfiguration {
+        var configuration = NIOHTTP2Handler.StreamConfiguration()
+        configuration.streamResetFrameRateLimit.maximumCount = 20_000
+        configuration.streamErrorRateLimit.maximumCount = 10_000
+        return configuration
+    }
+
+    private init(
+        _ channel: any Channel, _ loop: NIOLoop, _ service: any HTTPService,
+        _ settings: HTTPSettings, _ onClosed: @escaping (any HTTPConnection) -> Void
+    ) {
+        self.channel = channel
+        self.loop = loop
+        self.service = service
+        self.settings = settings
+        self.onClosed = onClosed
+        idleSince = loop.now
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        let increment = settings.connectionWindowBytes - 65_535
+        write(.rootStream, .windowUpdate(windowSizeIncrement: increment))
+        planFlush()
+        tick()
+    }
+
+    // MARK: What comes
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        isInBurst = true
+        let frame = unwrapInboundIn(data)
+        switch frame.payload {
+        case .headers(let headers): takeHeaders(frame.streamID, headers)
+        case .data(let data): takeData(frame.streamID, data)
+        default: break
+        }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        isInBurst = false
+        flush()
+    }
+
+    private func takeHeaders(_ id: HTTP2StreamID, _ frame: HTTP2Frame.FramePayload.Headers) {
+        if let exchange = exchanges[id] {
+            // Trailers.
+            if frame.endStream { exchange.takeEnd() }
+            return
+        }
+        lastStream = max(lastStream, id)
+        idleSince = loop.now
+        let exchange = HTTP2Exchange(id, HTTP2Head.request(frame.headers), on: self)
+        exchanges[id] = exchange
+        if frame.headers.count > settings.headersMax {
+            exchange.respond(431, [("content-length", "0")])
+            exchange.finish()
+        } else {
+            service.serve(exchange)
+        }
+        if frame.endStream { exchange.takeEnd() }
+    }
+
+    private func takeData(_ id: HTTP2StreamID, _ frame: HTTP2Frame.FramePayload.Data) {
+        guard case .byteBuffer(let buffer) = frame.data else { return }
+        let padding = frame.paddingBytes.map { $0 + 1 } ?? 0
+        let count = buffer.readableBytes
+        grantConnection(count + padding)
+        guard let exchange = exchanges[id] else { return }
+        heldBytes += count
+        exchange.take(Bytes(buffer), padding: padding, ends: frame.endStream)
+        if frame.endStream { exchange.takeEnd() }
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let closed = event as? StreamClosedEvent { streamClosed(closed.streamID) }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    private func streamClosed(_ id: HTTP2StreamID) {
+        guard let exchange = exchanges.removeValue(forKey: id) else { return }
+        idleSince = loop.now
+        exchange.gone()
+        if isDraining && exchanges.isEmpty { planFlush() }
+    }
+
+    // MARK: Windows
+
+    /// A service took, or dropped, `count` bytes of what was held.
+    func released(_ count: Int) {
+        heldBytes -= count
+        if connectionGrant > 0 { grantConnection(0) }
+    }
+
+    private func grantConnection(_ count: Int) {
+        connectionGrant += count
+        guard connectionGrant >= settings.connectionWindowBytes / 4,
+            heldBytes <= settings.heldBytesMax
+        else { return }
+        write(.rootStream, .windowUpdate(windowSizeIncrement: connectionGrant))
+        connectionGrant = 0
+        planFlush()
+    }
+
+    func grantStream(_ id: HTTP2StreamID, _ count: Int) {
+        guard !isGone, exchanges[id] != nil else { return }
+        write(id, .windowUpdate(windowSizeIncrement: count))
+        planFlush()
+    }
+
+    // MARK: What goes
+
+    /// Writes a frame; it leaves with the next flush.
+    func write(
+        _ id: HTTP2StreamID, _ payload: HTTP2Frame.FramePayload,
+        _ done: (@Sendable (Result<Void, any Error>) -> Void)? = nil
+    ) {
+        guard let context, !isGone else { return }
+        var promise: EventLoopPromise<Void>?
+        if let done {
+            let made = channel.eventLoop.makePromise(of: Void.self)
+            made.futureResult.whenComplete(done)
+            promise = made
+        }
+        wrote = true
+        context.write(wrapOutboundOut(HTTP2Frame(streamID: id, payload: payload)), promise: promise)
+    }
+
+    func buffer(_ capacity: Int) -> ByteBuffer { channel.allocator.buffer(capacity: capacity) }
+
+    /// The exchange has something to write at the end of this turn.
+    func hasWritten(_ exchange: HTTP2Exchange) {
+        written.append(exchange)
+        planFlush()
+    }
+
+    func planFlush() {
+        guard !isInBurst, !isFlushPlanned else { return }
+        isFlushPlanned = true
+        loop.soon { self.flush() }
+    }
+
+    private func flush() {
+        isFlushPlanned = false
+        guard let context, !isGone else { return }
+        let written = self.written
+        self.written = []
+        for exchange in written { exchange.flush() }
+        if wrote {
+            wrote = false
+            context.flush()
+        }
+        if isDraining && exchanges.isEmpty { channel.close(promise: nil) }
+    }
+
+    // MARK: Ends
+
+    func drain() {
+        guard !isDraining, !isGone else { return }
+        // Streams that are on their way are still served; those above the last number are not.
+        goAway(.maxID)
+        planFlush()
+        loop.after(Self.drainNotice) { [weak self] in
+            guard let self, !isGone else { return }
+            isDraining = true
+            goAway(lastStream)
+            planFlush()
+        }
+    }
+
+    private func goAway(_ last: HTTP2StreamID) {
+        write(.rootStream, .goAway(lastStreamID: last, errorCode: .noError, opaqueData: nil))
+    }
+
+    func cut() { channel.close(promise: nil) }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // What NIO found wrong with one stream has reset that stream; with the connection, it has
+        // told the client so.
+        if error is any NIOHTTP2Error, !goAways.sawError { return }
+        context.close(promise: nil)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        isGone = true
+        self.context = nil
+        timer?.cancel()
+        for id in exchanges.keys.sorted() { exchanges.removeValue(forKey: id)?.gone() }
+        onClosed?(self)
+        onClosed = nil
+        context.fireChannelInactive()
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    /// Notices when NIO gives the connection up.
+    private final class GoAwayWatch: NIOHTTP2FrameDelegate {
+        private(set) var sawError = false
+
+        func wroteFrame(_ frame: HTTP2Frame) {
+            guard case .goAway(_, let code, _) = frame.payload, code != .noError else { return }
+            sawError = true
+        }
+    }
+
+    /// Once a second: is anybody waited for in vain?
+    private func tick() {
+        guard !isGone else { return }
+        let now = loop.now
+        for id in exchanges.keys.sorted() { exchanges[id]?.tick(now) }
+        timer = loop.after(Self.tickInterval) { [weak self] in self?.tick() }
+    }
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import HTTP
+internal import NIOCore
+internal import NIOHPACK
+internal import NIOHTTP2
+internal import Primitives
+
+/// One request and response: a stream of an HTTP/2 connection.
+final class HTTP2Exchange: HTTPExchange {
+    let request: HTTPRequest
+    var onBody: ((Bytes) -> Void)?
+    var onBodyEnd: (() -> Void)?
+    var onAbort: (() -> Void)?
+    var onWritable: (() -> Void)?
+    private(set) var unsentBytes = 0
+
+    private let id: HTTP2StreamID
+    private let connection: HTTP2Connection
+    private var isReading = true
+    private var isDelivering = false
+    private var inbox = CircularBuffer<Bytes>()
+    private var endCame = false
+    private var isRequestOver = false
+    /// Taken by the service, and not yet granted to the client again.
+    private var grantDue = 0
+
+    private var head: HPACKHeaders?
+    private var pending: [Bytes] = []
+    private var isListed = false
+    private var isResponding = false
+    private var isResponseOver = false
+    private var isEndWritten = false
+    private var isGone = false
+    private var passedHighMark = false
+    private var heardAt: Nanoseconds
+    private var takenAt: Nanoseconds
+    private var overSince: Nanoseconds?
+
+    /// Bytes of one DATA frame that is handed to NIO, which splits it as windows allow.
+    private static let frameBytesMax = 256 << 10
+    /// How long a client may go on sending after its response is complete.
+    private static let linger: Nanoseconds = .seconds(5)
+
+    init(_ id: HTTP2StreamID, _ request: HTTPRequest, on connection: HTTP2Connection) {
+        self.id = id
+        self.request = request
+        self.connection = connection
+        heardAt = connection.loop.now
+        takenAt = heardAt
+    }
+
+    // MARK: The request
+
+    func take(_ bytes: Bytes, padding: Int, ends: Bool) {
+        heardAt = connection.loop.now
+        endCame = ends
+        grantDue += padding
+        if isResponseOver || isGone {
+            // Nobody wants it; the client may go on until it notices.
+            connection.released(bytes.count)
+            return grant(bytes.count)
+        }
+        inbox.append(bytes)
+        deliver()
+    }
+
+    func takeEnd() {
+        endCame = true
+        deliver()
+    }
+
+    private func deliver() {
+        guard !isDelivering else { return }
+        isDelivering = true
+        while isReading, !isResponseOver, let bytes = inbox.popFirst() {
+            connection.released(bytes.count)
+            grant(bytes.count)
+            onBody?(bytes)
+        }
+        isDelivering = false
+        guard endCame, inbox.isEmpty, isReading, !isRequestOver, !isGone else { return }
+        isRequestOver = true
+        let onBodyEnd = self.onBodyEnd
+        onBody = nil
+        self.onBodyEnd = nil
+        onBodyEnd?()
+    }
+
+    private func grant(_ count: Int) {
+        grantDue += count
+        guard grantDue >= connection.settings.streamWindowBytes / 4, !endCame else { return }
+        connection.grantStream(id, grantDue)
+        grantDue = 0
+    }
+
+    func setReading(_ reading: Bool) {
+        guard reading != isReading, !isGone, !isResponseOver else { return }
+        isReading = reading
+        heardAt = connection.loop.now
+        if reading { connection.loop.soon { self.deliver() } }
+    }
+
+    // MARK: The response
+
+    func respond(_ status: Int, _ headers: [(name: String, value: String)]) {
+        precondition(!isResponding, "a request is answered once")
+        isResponding = true
+        guard !isGone, !isResponseOver else { return }
+        head = HTTP2Head.response(status, headers)
+        list()
+    }
+
+    func write(_ parts: [Bytes]) {
+        precondition(isResponding, "the head of a response comes first")
+        guard !isGone, !isResponseOver, request.method != "HEAD" else { return }
+        let count = byteCount(parts)
+        guard count > 0 else { return }
+        if unsentBytes == 0 { takenAt = connection.loop.now }
+        unsentBytes += count
+        pending += parts
+        if unsentBytes > connection.settings.unsentBytesHigh { passedHighMark = true }
+        list()
+    }
+
+    func finish() {
+        precondition(isResponding, "the head of a response comes first")
+        guard !isGone, !isResponseOver else { return }
+        end()
+        list()
+    }
+
+    func abort() {
+        guard !isGone, !isResponseOver else { return }
+        end()
+        pending = []
+        head = nil
+        reset(.internalError)
+    }
+
+    private func end() {
+        isResponseOver = true
+        overSince = connection.loop.now
+        release()
+        for bytes in inbox {
+            connection.released(bytes.count)
+            grant(bytes.count)
+        }
+        inbox.removeAll()
+    }
+
+    private func reset(_ code: HTTP2ErrorCode) {
+        isEndWritten = true
+        connection.write(id, .rstStream(code))
+        connection.planFlush()
+    }
+
+    private func list() {
+        guard !isListed else { return }
+        isListed = true
+        connection.hasWritten(self)
+    }
+
+    /// Writes what was collected in this turn.
+    func flush() {
+        isListed = false
+        guard !isGone, !isEndWritten else { return }
+        let ends = isResponseOver
+        if let head {
+            self.head = nil
+            let endsHere = ends && pending.isEmpty
+            isEndWritten = endsHere
+            connection.write(id, .headers(.init(headers: head, endStream: endsHere)))
+        }
+        guard !isEndWritten, ends || !pending.isEmpty else { return }
+        isEndWritten = ends
+        let parts = pending
+        pending = []
+        writeData(parts, ends: ends)
+    }
+
+    private func writeData(_ parts: [Bytes], ends: Bool) {
+        var left = byteCount(parts)
+        if left == 0 { return send(connection.buffer(0), ends: ends) }
+        var buffer = connection.buffer(min(left, Self.frameBytesMax))
+        for part in parts {
+            var part = part
+            while !part.isEmpty {
+                let piece = part.prefix(Self.frameBytesMax - buffer.readableBytes)
+                buffer.write(piece)
+                part = part.dropFirst(piece.count)
+                left -= piece.count
+                guard left == 0 || buffer.readableBytes == Self.frameBytesMax else { continue }
+                send(buffer, ends: ends && left == 0)
+                buffer = connection.buffer(min(left, Self.frameBytesMax))
+            }
+        }
+    }
+
+    private func send(_ buffer: ByteBuffer, ends: Bool) {
+        let count = buffer.readableBytes
+        let frame = HTTP2Frame.FramePayload.data(.init(data: .byteBuffer(buffer), endStream: ends))
+        guard count > 0 else { return connection.write(id, frame) }
+        let bound = LoopBound(self)
+        connection.write(id, frame) { _ in bound.value.taken(count) }
+    }
+
+    private func taken(_ count: Int) {
+        unsentBytes -= count
+        takenAt = connection.loop.now
+        guard passedHighMark, unsentBytes < connection.settings.unsentBytesLow, !isGone else {
+            return
+        }
+        passedHighMark = false
+        onWritable?()
+    }
+
+    // MARK: Ends
+
+    /// The stream is no more.
+    func gone() {
+        guard !isGone else { return }
+        isGone = true
+        for bytes in inbox { connection.released(bytes.count) }
+        inbox.removeAll()
+        pending = []
+        let onAbort = isResponseOver ? nil : self.onAbort
+        release()
+        onAbort?()
+    }
+
+    private func release() {
+        onBody = nil
+        onBodyEnd = nil
+        onAbort = nil
+        onWritable = nil
+    }
+
+    func tick(_ now: Nanoseconds) {
+        let settings = connection.settings
+        if unsentBytes > 0, now - takenAt >= settings.writeTimeout {
+            giveUp()
+        } else if !endCame, !isResponding, isReading, now - heardAt >= settings.bodyTimeout {
+            respond(408, [("content-length", "0")])
+            let onAbort = self.onAbort
+            finish()
+            onAbort?()
+        } else if let overSince, !endCame, unsentBytes == 0, now - overSince >= Self.linger {
+            // The response is complete; the client is told to send no more.
+            reset(.noError)
+        }
+    }
+
+    private func giveUp() {
+        let onAbort = isResponseOver ? nil : self.onAbort
+        isResponseOver = true
+        release()
+        reset(.cancel)
+        onAbort?()
+    }
+}
+
+/// Heads of HTTP/2.
+enum HTTP2Head {
+    static func request(_ headers: HPACKHeaders) -> HTTPRequest {
+        var request = HTTPRequest(method: "", path: "", query: "", headers: [], isHTTP2: true)
+        request.headers.reserveCapacity(headers.count)
+        for (name, value, _) in headers {
+            switch name {
+            case ":method": request.method = value
+            case ":authority": request.headers.append(("host", value))
+            case ":path":
+                let mark = value.firstIndex(of: "?")
+                request.path = String(value[..<(mark ?? value.endIndex)])
+                if let mark { request.query = String(value[value.index(after: mark)...]) }
+            case _ where name.hasPrefix(":"): break
+            default: request.headers.append((name, value))
+            }
+        }
+        return request
+    }
+
+    static func response(
+        _ status: Int, _ headers: [(name: String, value: String)]
+    ) -> HPACKHeaders {
+        var fields = HPACKHeaders()
+        fields.reserveCapacity(headers.count + 1)
+        fields.add(name: ":status", value: String(status))
+        for (name, value) in headers where name != "connection" && name != "transfer-encoding" {
+            fields.add(name: name.lowercased(), value: value)
+        }
+        return fields
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import NIOCore
+internal import Primitives
+
+extension Bytes {
+    /// The readable bytes of a buffer, whose memory they share and keep alive.
+    init(_ buffer: ByteBuffer) {
+        // NIO never writes to storage that somebody else refers to.
+        self = buffer.withUnsafeReadableBytesWithStorageManagement { memory, storage in
+            guard let base = memory.baseAddress, memory.count > 0 else { return Bytes() }
+            return Bytes(owner: storage.takeUnretainedValue(), base: base, count: memory.count)
+        }
+    }
+}
+
+extension ByteBuffer {
+    mutating func write(_ bytes: Bytes) {
+        bytes.withUnsafeBytes { _ = writeBytes($0) }
+    }
+}
+
+/// What is to go out on a channel: collected during a turn, then copied once into buffers for the
+/// socket, and accounted for until the network has taken it.
+final class Outlet {
+    /// Collected, or handed to the channel and not taken by the network.
+    private(set) var unsentBytes = 0
+    /// When the network last took something, or had nothing to take.
+    private(set) var takenAt: Nanoseconds
+    /// The network took something.
+    var onTaken: (() -> Void)?
+    private var parts: [Bytes] = []
+    private var collected = 0
+    private let loop: NIOLoop
+    private let channel: any Channel
+
+    /// Bytes of one buffer: the grain in which progress is seen.
+    private static let bufferBytesMax = 256 << 10
+
+    init(_ channel: any Channel, _ loop: NIOLoop) {
+        self.channel = channel
+        self.loop = loop
+        takenAt = loop.now
+    }
+
+    func add(_ parts: [Bytes]) {
+        let count = byteCount(parts)
+        if unsentBytes == 0 { takenAt = loop.now }
+        unsentBytes += count
+        collected += count
+        self.parts += parts
+    }
+
+    func add(_ part: Bytes) { add([part]) }
+
+    /// Sends what was collected, through `context`.
+    func flush(_ context: ChannelHandlerContext) {
+        guard collected > 0 else { return }
+        let parts = self.parts
+        self.parts = []
+        var left = collected
+        collected = 0
+        var buffer = channel.allocator.buffer(capacity: min(left, Self.bufferBytesMax))
+        for part in parts {
+            var part = part
+            while !part.isEmpty {
+                let room = Self.bufferBytesMax - buffer.readableBytes
+                let piece = part.prefix(room)
+                buffer.write(piece)
+                part = part.dropFirst(piece.count)
+                left -= piece.count
+                guard buffer.readableBytes == Self.bufferBytesMax || left == 0 else { continue }
+                write(buffer, context)
+                buffer = channel.allocator.buffer(capacity: min(left, Self.bufferBytesMax))
+            }
+        }
+        context.flush()
+    }
+
+    private func write(_ buffer: ByteBuffer, _ context: ChannelHandlerContext) {
+        let count = buffer.readableBytes
+        let promise = channel.eventLoop.makePromise(of: Void.self)
+        let bound = LoopBound(self)
+        promise.futureResult.whenComplete { _ in bound.value.took(count) }
+        context.write(NIOAny(buffer), promise: promise)
+    }
+
+    private func took(_ count: Int) {
+        unsentBytes -= count
+        takenAt = loop.now
+        onTaken?()
+    }
+
+    /// Whether the network has taken nothing for `limit`, although there is something to take.
+    func isStalled(_ limit: Nanoseconds) -> Bool {
+        unsentBytes > 0 && loop.now - takenAt >= limit
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Glibc
+import Synchronization
+
+/// A program that runs beside the test.
+final class Program {
+    private let process = Process()
+    private let input = Pipe()
+    private let output = Output()
+
+    /// Starts it. With `log`, what it says on both streams is appended there; else `text` has it.
+    init(_ path: String, _ arguments: [String], _ environment: [String: String], log: URL?) throws {
+        process.executableURL = URL(filePath: path)
+        process.arguments = arguments
+        process.environment = environment
+        process.standardInput = input
+        if let log {
+            if !FileManager.default.fileExists(atPath: log.path) {
+                _ = FileManager.default.createFile(atPath: log.path, contents: nil)
+            }
+            let file = try FileHandle(forWritingTo: log)
+            try file.seekToEnd()
+            process.standardOutput = file
+            process.standardError = file
+        } else {
+            let pipe = Pipe()
+            process.standardOutput = pipe
+            process.standardError = pipe
+            pipe.fileHandleForReading.readabilityHandler = { [output] handle in
+                let bytes = handle.availableData
+                if bytes.isEmpty {
+                    handle.readabilityHandler = nil
+                    output.isComplete.withLock { $0 = true }
+                } else {
+                    output.bytes.withLock { $0.append(bytes) }
+                }
+            }
+        }
+        try process.run()
+    }
+
+    deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+
+    var isRunning: Bool { process.isRunning }
+    var exitCode: Int32 { process.terminationStatus }
+    var text: String { output.bytes.withLock { String(decoding: $0, as: UTF8.self) } }
+
+    func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    /// Gives it a line on its standard input.
+    func tell(_ line: String) throws {
+        try input.fileHandleForWriting.write(contentsOf: Data((line + "\n").utf8))
+    }
+
+    /// Waits until it has said `text`.
+    func waitFor(_ text: String) throws {
+        try waitUntil("the script says \(text)") {
+            if self.text.contains(text) { return true }
+            guard isRunning else { throw CellError("it ended:\n\(self.text)") }
+            return false
+        }
+    }
+
+    /// Waits for its end, which must be a success; returns what it said.
+    func finish(within seconds: Int) throws -> String {
+        let end = ContinuousClock.now + .seconds(seconds)
+        while isRunning || !output.isComplete.withLock({ $0 }) {
+            guard ContinuousClock.now < end else {
+                signal(SIGKILL)
+                throw CellError("it did not end within \(seconds) s:\n\(text)")
+            }
+            usleep(20_000)
+        }
+        guard exitCode == 0 else { throw CellError("it exited with \(exitCode):\n\(text)") }
+        return text
+    }
+
+    /// Runs a program of the search path, or at a path, to its end.
+    @discardableResult
+    static func run(
+        _ name: String, _ arguments: [String], _ environment: [String: String]
+    ) throws -> String {
+        let own = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        let program =
+            name.contains("/")
+            ? try Program(name, arguments, own, log: nil)
+            : try Program("/usr/bin/env", [name] + arguments, own, log: nil)
+        return try program.finish(within: 60)
+    }
+
+    static func succeeds(_ name: String, _ arguments: [String]) throws -> Bool {
+        let program = try Program(
+            "/usr/bin/env", [name] + arguments, ProcessInfo.processInfo.environment, log: nil)
+        try waitUntil("\(name) ended") { !program.isRunning }
+        return program.exitCode == 0
+    }
+
+    private final class Output: Sendable {
+        let bytes = Mutex(Data())
+        let isComplete = Mutex(false)
+    }
+}

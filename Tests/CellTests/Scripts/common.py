@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the scripts share. The cell is where S2_* variables say; stdout is for the harness."""
+
+import asyncio
+import os
+import random
+import sys
+from datetime import timedelta
+
+from s2_sdk import S2, Endpoints, Retry, Timeout
+
+BASIN = "cell-test-basin"
+
+
+def client(endpoint=None, attempts=3):
+    endpoint = endpoint or os.environ["S2_ACCOUNT_ENDPOINT"]
+    return S2(
+        os.environ["S2_ACCESS_TOKEN"],
+        endpoints=Endpoints(endpoint, endpoint),
+        retry=Retry(max_attempts=attempts),
+        timeout=Timeout(request=timedelta(seconds=20)),
+    )
+
+
+async def stream(s2, name):
+    await s2.ensure_basin(BASIN)
+    await s2.basin(BASIN).ensure_stream(name)
+    return s2.basin(BASIN).stream(name)
+
+
+def body(number):
+    """A body that tells its number and whose length varies, the same each time."""
+    return b"%08d:" % number + bytes(random.Random(number).choices(b"abcdefgh", k=number % 97))
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def check(condition, *words):
+    if not condition:
+        say("FAILED", *words)
+        sys.exit(1)
+
+
+def run(main):
+    asyncio.run(asyncio.wait_for(main(), timeout=150))
+    say("OK")

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HTTP
+import Metadata
+import Primitives
+import RPC
+import Records
+import Testing
+
+@testable import FrontendRole
+
+@Suite struct AppendSessionTests {
+    @Test func pipelinedInputsAreAcknowledgedInOrder() throws {
+        let bench = try DataBench()
+        let session = bench.appendSession()
+        #expect(session.status == 200)
+        #expect(session.responseHeader("content-type") == "s2s/proto")
+        for i in 0..<50 { session.feed(inputFrame(["a\(i)", "b\(i)"])) }
+        bench.loop.settle()
+        let acks = try Frames(session).acks
+        #expect(acks.map(\.start.seqNum) == (0..<50).map { UInt64($0) * 2 })
+        #expect(acks.map(\.end.seqNum) == (1...50).map { UInt64($0) * 2 })
+        #expect(!session.isFinished)
+        session.endBody()
+        bench.loop.settle()
+        #expect(session.isFinished)
+        #expect(try Frames(session).terminal == nil)
+        // The dormant stream was given one channel, by one call.
+        #expect(bench.channel.activations == 1)
+        #expect(bench.calls.count(.append) == 1)
+    }
+
+    @Test func openAndCloseWithoutInputIsClean() throws {
+        let bench = try DataBench()
+        let session = bench.appendSession()
+        session.endBody()
+        bench.loop.settle()
+        #expect(session.status == 200 && session.isFinished && session.body.isEmpty)
+        #expect(bench.calls.count(.append) == 0)
+    }
+
+    @Test func theFirstFailureComesBehindEarlierAcksAndEndsTheSession() throws {
+        let bench = try DataBench()
+        let session = bench.appendSession()
+        for i in 0..<4 { session.feed(inputFrame(["x"], match: UInt64(i))) }
+        session.feed(inputFrame(["bad"], match: 2))
+        session.feed(inputFrame(["later"]))
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.messages.count == 4)
+        #expect(frames.terminal?.status == 412)
+        #expect(frames.terminal?.text == #"{"seq_num_mismatch":4}"#)
+        #expect(session.isFinished)
+        #expect(bench.streamlet?.assigned.seqNum == 4)
+    }
+
+    @Test func aRejectionWaitsForWhatItObserved() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        session.feed(inputFrame(["y"], match: 0))
+        bench.loop.settle()
+        #expect(session.body.isEmpty && !session.isFinished)
+        bench.channel.stabilise(try #require(bench.streamlet))
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.messages.count == 1 && frames.terminal?.status == 412)
+    }
+
+    @Test(arguments: [
+        ([0, 0, 0], 400, "bad_frame"), ([0x20, 0, 1], 400, "bad_frame"),
+        ([0, 0, 2, 0x60, 1], 400, "bad_frame"), ([0, 0, 2, 0x80, 1], 400, "bad_frame"),
+        ([0, 0, 2, 0x20, 1], 400, "bad_frame"), ([0, 0, 2, 0, 0xFF], 400, "bad_frame"),
+        ([0, 0, 1, 0], 422, "invalid"),
+    ] as [([UInt8], Int, String)])
+    func whatIsWrongIsToldBehindEarlierAcks(
+        bytes: [UInt8], status: Int, code: String
+    ) throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        session.feed([inputFrame(["good"]), Bytes(bytes)].joined())
+        session.feed(inputFrame(["later"]))
+        bench.loop.settle()
+        #expect(!session.isFinished, "the good input is not acknowledged yet")
+        bench.channel.stabilise(try #require(bench.streamlet))
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.messages.count == 1)
+        #expect(frames.terminal?.status == status)
+        #expect(frames.terminal?.text.contains("\"\(code)\"") == true)
+        #expect(bench.streamlet?.assigned.seqNum == 1)
+    }
+
+    @Test func aCutOffInputIsABadFrame() throws {
+        let bench = try DataBench()
+        let session = bench.appendSession()
+        session.feed(inputFrame(["whole"]))
+        session.feed(inputFrame(["cut"]).prefix(7))
+        session.endBody()
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.messages.count == 1 && frames.terminal?.status == 400)
+    }
+
+    @Test func framesMayBeSplitAnywhere() throws {
+        let input = [inputFrame(["one", "two"]), inputFrame(["three"], match: 2)].joined()
+        for cut in 1..<input.count {
+            let bench = try DataBench()
+            let session = bench.appendSession()
+            session.feed(input.prefix(cut))
+            bench.loop.settle()
+            session.feed(input.dropFirst(cut))
+            session.endBody()
+            bench.loop.settle()
+            #expect(try Frames(session).acks.map(\.end.seqNum) == [2, 3], "cut at \(cut)")
+        }
+    }
+
+    /// The examples of S2's session protocol: gzip, and zstd with one raw block.
+    @Test(arguments: [
+        [
+            0x00, 0x00, 0x1E, 0x40, 0x1F, 0x8B, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03,
+            0xE3, 0x62, 0x97, 0x62, 0xCD, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x81, 0x94, 0xB3,
+            0x1A, 0x09, 0x00, 0x00, 0x00,
+        ],
+        [
+            0x00, 0x00, 0x13, 0x20, 0x28, 0xB5, 0x2F, 0xFD, 0x20, 0x09, 0x49, 0x00, 0x00, 0x0A,
+            0x07, 0x1A, 0x05, 0x68, 0x65, 0x6C, 0x6C, 0x6F,
+        ],
+    ] as [[UInt8]])
+    func compressedFramesAreInputs(frame: [UInt8]) throws {
+        let bench = try DataBench()
+        let session = bench.appendSession()
+        session.feed(Bytes(frame))
+        session.endBody()
+        bench.loop.settle()
+        #expect(try Frames(session).acks.map(\.end.seqNum) == [1])
+        #expect(bench.get("seq_num=0").bodyText.contains(#""body":"hello""#))
+    }
+
+    @Test func aSpentBudgetStopsReadingUntilAcks() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.sessionInFlightBytesMax = 300
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        for _ in 0..<20 { session.feed(inputFrame([String(repeating: "x", count: 100)])) }
+        bench.loop.settle()
+        #expect(!session.isReading)
+        let issued = try #require(bench.streamlet).assigned.seqNum
+        #expect((2...4).contains(issued))
+        bench.channel.isStableAtOnce = true
+        bench.channel.stabilise(try #require(bench.streamlet))
+        bench.loop.settle()
+        session.endBody()
+        bench.loop.settle()
+        #expect(try Frames(session).acks.count == 20)
+        #expect(session.isFinished)
+    }
+
+    @Test func sessionsOfOneStreamShareItsBudget() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.streamInFlightBytesMax = 200
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let first = bench.appendSession()
+        first.feed(inputFrame([String(repeating: "x", count: 250)]))
+        bench.loop.settle()
+        let second = bench.appendSession()
+        second.feed(inputFrame(["y"]))
+        bench.loop.settle()
+        #expect(!first.isReading && !second.isReading)
+        let unary = bench.append(json: #"{"records":[{"body":"z"}]}"#)
+        #expect(unary.status == 429)
+        bench.channel.isStableAtOnce = true
+        bench.channel.stabilise(try #require(bench.streamlet))
+        bench.loop.settle()
+        #expect(first.isReading && second.isReading)
+        #expect(bench.append(json: #"{"records":[{"body":"z"}]}"#).status == 200)
+    }
+
+    @Test func aLostConnectionWithInputsOnTheWayIsIndefinite() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        bench.loop.settle()
+        bench.calls.calls.last { $0.method == .append }?.end(.connectionLost, Bytes())
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.messages.isEmpty)
+        #expect(frames.terminal?.status == 503)
+        #expect(frames.terminal?.text.contains("\"unavailable\"") == true)
+    }
+
+    @Test func aLostIdleConnectionIsMadeAnew() throws {
+        let bench = try DataBench()
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        bench.loop.settle()
+        bench.calls.calls.last { $0.method == .append }?.end(.connectionLost, Bytes())
+        bench.loop.advance(.seconds(70))
+        session.feed(inputFrame(["y"]))
+        bench.loop.advance(.seconds(1))
+        #expect(try Frames(session).acks.map(\.end.seqNum) == [1, 2])
+        #expect(bench.calls.count(.append) == 2)
+    }
+
+    @Test func aMovedStreamGetsTheRefusedInputsInOrder() throws {
+        let bench = try DataBench()
+        let other = FakeChannel(bench.loop, bench.metadata, bench.store, address: "b:2")
+        bench.calls.channels["b:2"] = other
+        let session = bench.appendSession()
+        session.feed(inputFrame(["0"]))
+        bench.loop.settle()
+        try bench.run {
+            try await other.register()
+            try await bench.channel.flush(bench.stream, closes: true)
+        }
+        bench.calls.channels["a:1"] = nil
+        for i in 1..<10 { session.feed(inputFrame(["\(i)"], match: UInt64(i))) }
+        bench.loop.run { (try? Frames(session).messages.count) == 10 }
+        #expect(try Frames(session).acks.map(\.start.seqNum) == Array(0..<10))
+        #expect(other.streamlets[bench.stream]?.assigned.seqNum == 10)
+    }
+
+    @Test func anOwnerThatNeverComesBackIsUnavailable() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.calls.channels["a:1"] = nil
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        bench.loop.advance(.seconds(15))
+        #expect(try Frames(session).terminal?.status == 503)
+        #expect(session.isFinished)
+    }
+
+    @Test func aSilentChannelDoesNotHoldASessionForEver() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        bench.loop.advance(.seconds(11))
+        #expect(try Frames(session).terminal?.status == 503)
+    }
+
+    @Test(arguments: [
+        (Status.streamDeleted, 409, "stream_deletion_pending"),
+        (.timestampMissing, 422, "invalid"), (.indefinite, 503, "unavailable"),
+    ])
+    func channelFailuresHaveTheirCodes(status: Status, http: Int, code: String) throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.appendStatus = status
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.terminal?.status == http)
+        #expect(frames.terminal?.text.contains("\"\(code)\"") == true)
+        let unary = bench.append(json: #"{"records":[{}]}"#)
+        #expect(unary.status == http && unary.bodyText.contains("\"\(code)\""))
+    }
+
+    @Test func drainingAcknowledgesWhatWasTakenThenSendsAway() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        session.feed(inputFrame(["x"]))
+        bench.loop.settle()
+        bench.records.drain()
+        session.feed(inputFrame(["late"]))
+        bench.loop.settle()
+        #expect(!session.isFinished)
+        bench.channel.stabilise(try #require(bench.streamlet))
+        bench.loop.settle()
+        let frames = try Frames(session)
+        #expect(frames.messages.count == 1 && frames.terminal?.status == 503)
+        #expect(frames.terminal?.text.contains("server_draining") == true)
+        #expect(bench.streamlet?.assigned.seqNum == 1)
+    }
+
+    @Test func setUpFailuresArePlainHTTP() throws {
+        let missing = try DataBench(createsStream: false).appendSession()
+        #expect(missing.status == 404 && missing.bodyText.contains("stream_not_found"))
+        let bench = try DataBench()
+        _ = try bench.run {
+            try await bench.metadata.deleteStream(basin: DataBench.basin, name: "s")
+        }
+        let deleted = bench.appendSession()
+        #expect(deleted.status == 409 && deleted.bodyText.contains("stream_deletion_pending"))
+    }
+}
+
+@Suite struct AppendUnaryTests {
+    @Test func jsonInAndOut() throws {
+        let bench = try DataBench()
+        let reply = bench.append(
+            json: #"{"records":[{"body":"a","headers":[["k","v"]],"timestamp":5},{"body":null}]}"#)
+        #expect(reply.status == 200)
+        let time = bench.loop.wallMilliseconds
+        #expect(
+            reply.bodyText
+                == #"{"start":{"seq_num":0,"timestamp":5},"#
+                + #""end":{"seq_num":2,"timestamp":\#(time)},"#
+                + #""tail":{"seq_num":2,"timestamp":\#(time)}}"#)
+    }
+
+    @Test func protobufInAndOut() throws {
+        let bench = try DataBench()
+        var writer = ByteWriter()
+        writer.writeAppendInput([AppendRecord(body: Bytes(utf8: "x"))])
+        let exchange = FakeExchange(
+            "POST", "/v1/streams/s/records",
+            headers: [
+                ("content-type", "application/x-protobuf"), ("accept", "application/protobuf"),
+            ])
+        exchange.serve(by: bench)
+        exchange.feed(writer.finish())
+        exchange.endBody()
+        bench.loop.settle()
+        #expect(exchange.status == 200)
+        #expect(exchange.responseHeader("content-type") == "application/protobuf")
+        #expect(try AppendAck(exchange.body).end.seqNum == 1)
+    }
+
+    @Test(arguments: [
+        ("{", 400, "bad_json"), ("{}", 400, "bad_json"), (#"{"records":[1]}"#, 400, "bad_json"),
+        (#"{"records":[]}"#, 422, "invalid"),
+        (#"{"records":[{"headers":[["","x"]]}]}"#, 422, "invalid"),
+        (#"{"records":[{"headers":[["a"]]}]}"#, 400, "bad_json"),
+        (#"{"records":[{"timestamp":-1}]}"#, 400, "bad_json"),
+        (
+            #"{"records":[{}],"fencing_token":"\#(String(repeating: "t", count: 37))"}"#, 400,
+            "bad_json"
+        ),
+        (#"{"records":[{"headers":[["","x"]]},{"body":1}]}"#, 400, "bad_json"),
+        (#"{"records":[{}],"match_seq_num":7}"#, 412, "seq_num_mismatch"),
+    ])
+    func whatIsWrongHasItsCode(json: String, status: Int, code: String) throws {
+        let bench = try DataBench()
+        let reply = bench.append(json: json)
+        #expect(reply.status == status)
+        #expect(reply.bodyText.contains("\"\(code)\""))
+        #expect(bench.streamlet?.assigned.seqNum ?? 0 == 0)
+    }
+
+    @Test func base64AndHeaders() throws {
+        let bench = try DataBench()
+        let type = (name: "content-type", value: "application/json")
+        let ok = bench.append(
+            json: #"{"records":[{"body":"/w=="}]}"#, [type, ("s2-format", " base64 ")])
+        #expect(ok.status == 200)
+        let bad = bench.append(
+            json: #"{"records":[{"body":"?"}]}"#, [type, ("s2-format", "base64")])
+        #expect(bad.status == 422)
+        #expect(bench.append(json: "{}", [type, ("s2-format", "hex")]).status == 400)
+        let key = String(repeating: "k", count: 45)
+        #expect(bench.append(json: "{}", [type, ("s2-encryption-key", key)]).status == 400)
+        #expect(bench.append(json: "{}", []).bodyText.contains("bad_json"))
+        let read = bench.get("seq_num=0", [("s2-format", "base64")])
+        #expect(read.bodyText.contains(#""body":"/w==""#))
+    }
+
+    @Test func anOverloadedChannelIsToldAtOnce() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.appendStatus = .overloaded
+        #expect(bench.append(json: #"{"records":[{}]}"#).status == 502)
+    }
+
+    @Test func aClientThatLeavesDoesNotFreeTheBudget() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.streamInFlightBytesMax = 10
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let first = bench.append(json: #"{"records":[{"body":"long enough"}]}"#)
+        first.hangUp()
+        bench.loop.settle()
+        #expect(bench.append(json: #"{"records":[{}]}"#).status == 429)
+        bench.channel.stabilise(try #require(bench.streamlet))
+        bench.loop.settle()
+        bench.channel.isStableAtOnce = true
+        #expect(bench.append(json: #"{"records":[{}]}"#).status == 200)
+    }
+
+    @Test func concurrentFirstAppendsConvergeOnOneStream() throws {
+        var config = BasinConfig()
+        config.createStreamOnAppend = true
+        let bench = try DataBench(createsStream: false, config: config)
+        let exchanges = (0..<20).map { _ in
+            let exchange = FakeExchange(
+                "POST", "/v1/streams/s/records", headers: [("content-type", "application/json")])
+            exchange.serve(by: bench)
+            exchange.feed(Bytes(utf8: #"{"records":[{}]}"#))
+            exchange.endBody()
+            return exchange
+        }
+        bench.loop.settle()
+        #expect(exchanges.allSatisfy { $0.status == 200 })
+        #expect(bench.channel.streamlets.count == 1)
+        #expect(bench.channel.streamlets.values.first?.assigned.seqNum == 20)
+    }
+
+    @Test func aMissingStreamIsNotCreatedUnlessAllowed() throws {
+        let bench = try DataBench(createsStream: false)
+        #expect(bench.append(json: #"{"records":[{}]}"#).status == 404)
+        #expect(bench.get("seq_num=0").status == 404)
+    }
+}

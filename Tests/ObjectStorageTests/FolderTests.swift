@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Glibc
+import ObjectStorage
+import Primitives
+import TestSupport
+import Testing
+
+@Suite struct FolderTests {
+    @Test func pathsAreAsDocumented() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path + "/made/below")
+        for key in ["wal/7/00012", "wal/7", "a b/.c", "x@"] {
+            _ = try await store.put(key, [Bytes(utf8: key)], ifAbsent: true)
+        }
+        let files = Set(scratch.files)
+        #expect(
+            files == [
+                "made/below/wal/7/00012@", "made/below/wal/7@", "made/below/a%20b/%2Ec@",
+                "made/below/x%40@",
+            ])
+    }
+
+    @Test func foreignFilesAreNotListed() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path)
+        _ = try await store.put("k", [], ifAbsent: true)
+        for name in ["README", "lost+found", "bad%2", "sp ace@", "@", "+"] {
+            try Data().write(to: URL(fileURLWithPath: "\(scratch.path)/\(name)"))
+        }
+        let listing = try await store.list(prefix: "", after: "", limit: 10)
+        #expect(listing.objects.map(\.key) == ["k"])
+    }
+
+    /// A crash leaves at most files in `#temporary`; an old one goes at the next start.
+    @Test func temporaryFiles() async throws {
+        let scratch = try ScratchFolder()
+        _ = try FolderStore(path: scratch.path)
+        let old = "\(scratch.path)/#temporary/old"
+        let new = "\(scratch.path)/#temporary/new"
+        for path in [old, new] { try Data([1]).write(to: URL(fileURLWithPath: path)) }
+        let past = Date(timeIntervalSinceNow: -7_200)
+        try FileManager.default.setAttributes([.modificationDate: past], ofItemAtPath: old)
+        let store = try FolderStore(path: scratch.path)
+        #expect(scratch.files == ["#temporary/new"])
+        #expect(try await store.list(prefix: "", after: "", limit: 10).objects.isEmpty)
+    }
+
+    @Test func nothingIsLeftBehind() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path)
+        for ifAbsent in [true, true, false, false] {
+            _ = try await store.put("a/b/c", [Bytes(utf8: "x")], ifAbsent: ifAbsent)
+        }
+        #expect(scratch.files == ["a/b/c@"])
+        try await store.delete("a/b/c")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path) == ["#temporary"])
+    }
+
+    /// Writers keep folders open; one that was removed when it became empty is made again.
+    @Test func emptiedFoldersComeBack() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path, isDurable: false)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in 0..<8 {
+                group.addTask {
+                    for round in 0..<100 {
+                        let key = "shared/folder/\(writer)-\(round)"
+                        let result = try await store.put(key, [], ifAbsent: round % 2 == 0)
+                        #expect(result == .created)
+                        try await store.delete(key)
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        // As an operator might.
+        _ = try await store.put("shared/folder/x", [], ifAbsent: true)
+        try FileManager.default.removeItem(atPath: scratch.path + "/shared")
+        #expect(try await store.put("shared/folder/x", [], ifAbsent: true) == .created)
+        #expect(try await store.head("shared/folder/x") != nil)
+    }
+
+    @Test func twoProcessesShareAFolder() async throws {
+        let scratch = try ScratchFolder()
+        let stores = try (0..<2).map { _ in try FolderStore(path: scratch.path) }
+        for round in 0..<50 {
+            async let a = stores[0].put("log/\(round)", [Bytes(utf8: "a")], ifAbsent: true)
+            async let b = stores[1].put("log/\(round)", [Bytes(utf8: "b")], ifAbsent: true)
+            let results = try await [a, b]
+            #expect(results.filter { $0 == .created }.count == 1)
+        }
+    }
+
+    @Test func aFullQueueRefuses() async throws {
+        let scratch = try ScratchFolder()
+        var limits = FolderStore.Limits()
+        limits.threads = 1
+        limits.queuedMax = 2
+        let store = try FolderStore(path: scratch.path, limits: limits)
+        let body = [Bytes([UInt8](repeating: 1, count: 1 << 20))]
+        let results = await withTaskGroup(of: StoreError?.self) { group in
+            for n in 0..<40 {
+                group.addTask {
+                    do throws(StoreError) {
+                        _ = try await store.put("k/\(n)", body, ifAbsent: true)
+                        return nil
+                    } catch {
+                        return error
+                    }
+                }
+            }
+            return await group.reduce(into: [StoreError?]()) { $0.append($1) }
+        }
+        let refused = results.compactMap { $0 }
+        #expect(!refused.isEmpty && refused.count < 40)
+        #expect(refused.allSatisfy { $0.kind == .unavailable && !$0.outcomeUnknown })
+        #expect(store.statistics.inFlight == 0)
+        #expect(store.statistics.count(.put, .unavailable) == UInt64(refused.count))
+    }
+
+    @Test func aFileInTheWay() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path)
+        try Data().write(to: URL(fileURLWithPath: scratch.path + "/wal"))
+        let error = await #expect(throws: StoreError.self) {
+            try await store.put("wal/7", [Bytes(utf8: "x")], ifAbsent: true)
+        }
+        #expect(error?.kind == .failed && error?.outcomeUnknown == false)
+        #expect(scratch.files == ["wal"])
+        #expect(throws: StoreError.self) { try FolderStore(path: scratch.path + "/wal") }
+    }
+
+    /// A size limit stands for a full disk: a write ends half way.
+    @Test func aFileBeyondTheLimit() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path)
+        signal(SIGXFSZ, SIG_IGN)
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+        let before = limit
+        limit.rlim_cur = 64 << 20
+        setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+        var restored = before
+        defer { setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &restored) }
+        let block = Bytes([UInt8](repeating: 7, count: 1 << 20))
+        for ifAbsent in [true, false] {
+            let error = await #expect(throws: StoreError.self) {
+                try await store.put(
+                    "big", [Bytes](repeating: block, count: 80), ifAbsent: ifAbsent)
+            }
+            #expect(error?.kind == .failed && error?.outcomeUnknown == false)
+        }
+        #expect(scratch.files.isEmpty)
+        #expect(try await store.put("big", [block], ifAbsent: true) == .created)
+    }
+
+    /// Where we may mount: a disk that is full, and one that is read-only.
+    @Test(.enabled(if: geteuid() == 0)) func aFullDisk() async throws {
+        let scratch = try ScratchFolder()
+        guard mount("tmpfs", scratch.path, "tmpfs", 0, "size=1m") == 0 else { return }
+        defer { umount2(scratch.path, Int32(MNT_DETACH)) }
+        let store = try FolderStore(path: scratch.path)
+        let block = Bytes([UInt8](repeating: 7, count: 1 << 20))
+        for ifAbsent in [true, false] {
+            let error = await #expect(throws: StoreError.self) {
+                try await store.put("big", [block, block], ifAbsent: ifAbsent)
+            }
+            #expect(error?.kind == .failed && error?.outcomeUnknown == false)
+        }
+        #expect(scratch.files.isEmpty)
+        #expect(try await store.put("small", [block[0..<1_000]], ifAbsent: true) == .created)
+        let readOnly = UInt(MS_REMOUNT | MS_RDONLY)
+        #expect(mount("tmpfs", scratch.path, "tmpfs", readOnly, nil) == 0)
+        let error = await #expect(throws: StoreError.self) {
+            try await store.put("other", [], ifAbsent: true)
+        }
+        #expect(error?.kind == .failed && error?.outcomeUnknown == false)
+        #expect(try await store.get("small", range: nil).objectSize == 1_000)
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Postgres
+import PostgresSupport
+import Primitives
+import Testing
+
+private let sleepLong = Statement("sleep_long", "SELECT pg_sleep(30)")
+private let one = Statement("one", "SELECT 1, NULL, $1::text")
+
+/// The failure of `body`; records an issue if it succeeds.
+private func failure<Value>(
+    sourceLocation: SourceLocation = #_sourceLocation, _ body: () async throws -> Value
+) async -> PostgresFailure? {
+    do {
+        let value = try await body()
+        Issue.record("no failure but \(value)", sourceLocation: sourceLocation)
+    } catch let failure as PostgresFailure {
+        return failure
+    } catch {
+        Issue.record(error, sourceLocation: sourceLocation)
+    }
+    return nil
+}
+
+@Suite(.serialized) struct DriverTests {
+    @Test func answersInText() async throws {
+        let database = try await TestDatabase.empty()
+        let driver = database.driver()
+        let rows = try await driver.execute(one, ["it's \u{E9}\\"])
+        #expect(rows == Rows(columnCount: 3, values: ["1", nil, "it's \u{E9}\\"]))
+        let none = try await driver.execute(Statement("none", "SELECT 1 WHERE false"), [])
+        #expect(none.count == 0)
+        let nul = await failure { try await driver.execute(one, ["a\u{0}b"]) }
+        #expect(nul?.kind == .failed)
+        let large = String(repeating: "x", count: 3_000_000)
+        #expect(try await driver.execute(one, [large])[0, 2] == large)
+        driver.stop()
+        let stopped = await failure { try await driver.execute(one, ["x"]) }
+        #expect(stopped?.kind == .unavailable && stopped?.outcomeUnknown == false)
+        try await database.drop()
+    }
+
+    @Test func oneFailureLeavesItsNeighboursAlone() async throws {
+        let database = try await TestDatabase.empty()
+        let driver = database.driver()
+        let divide = Statement("divide", "SELECT 1 / $1::int")
+        let wrong = Statement("wrong", "SELEKT")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<60 {
+                group.addTask {
+                    switch index % 3 {
+                    case 0:
+                        let rows = try await driver.execute(divide, ["1"])
+                        #expect(rows[0, 0] == "1")
+                    case 1:
+                        let failed = await failure { try await driver.execute(divide, ["0"]) }
+                        #expect(failed?.kind == .failed && failed?.outcomeUnknown == false)
+                        #expect(failed?.message.hasPrefix("22012") == true)
+                    default:
+                        let failed = await failure { try await driver.execute(wrong, []) }
+                        #expect(failed?.kind == .failed && failed?.outcomeUnknown == false)
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        driver.stop()
+        try await database.drop()
+    }
+
+    @Test func deadlineEndsAStatementAndOnlyThat() async throws {
+        let database = try await TestDatabase.empty()
+        let driver = database.driver()
+        let clock = ContinuousClock()
+        let begin = clock.now
+        async let slow = failure {
+            try await driver.execute(sleepLong, [], within: .milliseconds(300))
+        }
+        for _ in 0..<20 { _ = try await driver.execute(one, ["x"]) }
+        let failed = await slow
+        #expect(failed?.kind == .unavailable && failed?.outcomeUnknown == true)
+        #expect(clock.now - begin < .seconds(2))
+        _ = try await driver.execute(one, ["x"])
+        driver.stop()
+        try await database.drop()
+    }
+
+    @Test func waitingStatementEndsWithoutDoubt() async throws {
+        let database = try await TestDatabase.empty()
+        var options = PostgresOptions()
+        options.connectionsMax = 1
+        options.queuedMax = 2
+        let driver = PostgresDriver(conninfo: database.conninfo, options: options)
+        _ = try await driver.execute(one, ["x"])
+        async let running = failure {
+            try await driver.execute(sleepLong, [], within: .milliseconds(600))
+        }
+        // Two wait behind it, and what comes beyond is refused at once.
+        let failures = await withTaskGroup(of: PostgresFailure?.self) { group in
+            for _ in 0..<12 {
+                group.addTask {
+                    await failure {
+                        try await driver.execute(sleepLong, [], within: .milliseconds(200))
+                    }
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(failures.allSatisfy { $0?.kind == .unavailable })
+        #expect(failures.contains { $0?.message.contains("too many") == true })
+        // One of all was sent, whichever came first.
+        let last = await running
+        #expect((failures + [last]).count { $0?.outcomeUnknown == true } >= 1)
+        _ = try await driver.execute(one, ["x"])
+        driver.stop()
+        try await database.drop()
+    }
+
+    @Test func killedBackendIsReplaced() async throws {
+        let database = try await TestDatabase.empty()
+        let driver = database.driver()
+        let killer = database.driver()
+        async let victim = failure { try await driver.execute(sleepLong, []) }
+        let kill = Statement(
+            "kill",
+            """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND query = 'SELECT pg_sleep(30)'
+                AND state = 'active'
+            """)
+        while try await killer.execute(kill, []).count == 0 {}
+        let failed = await victim
+        #expect(failed?.kind == .unavailable && failed?.outcomeUnknown == true)
+        #expect(failed?.message.hasPrefix("57P01") == true)
+        #expect(try await driver.execute(one, ["x"]).count == 1)
+
+        // Idle connections die unnoticed by callers.
+        for _ in 0..<5 {
+            _ = try await killer.execute(
+                Statement(
+                    "kill_idle",
+                    """
+                    SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    """), [])
+            await waitUntilReplaced(driver)
+        }
+        driver.stop()
+        killer.stop()
+        try await database.drop()
+    }
+
+    /// A statement that meets a connection just killed may fail; the next one finds another.
+    private func waitUntilReplaced(_ driver: PostgresDriver) async {
+        for _ in 0..<4 {
+            do {
+                let rows = try await driver.execute(one, ["x"])
+                #expect(rows.count == 1)
+                return
+            } catch {
+                #expect(error.kind != .failed, "\(error)")
+            }
+        }
+        Issue.record("no statement got through")
+    }
+
+    @Test func silentServerEndsByDeadline() async throws {
+        let listener = try SilentListener()
+        var options = PostgresOptions()
+        options.connectNanosecondsMax = .milliseconds(200)
+        let driver = PostgresDriver(
+            conninfo: "host=127.0.0.1 port=\(listener.port) user=x dbname=x sslmode=disable",
+            options: options)
+        let clock = ContinuousClock()
+        let begin = clock.now
+        let failures = await withTaskGroup(of: PostgresFailure?.self) { group in
+            for _ in 0..<10 {
+                group.addTask {
+                    await failure {
+                        try await driver.execute(one, ["x"], within: .milliseconds(700))
+                    }
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(failures.allSatisfy { $0?.kind == .unavailable && $0?.outcomeUnknown == false })
+        #expect(clock.now - begin < .seconds(3))
+        driver.stop()
+    }
+}
+
+/// Accepts connections, in the kernel, and never says anything.
+private struct SilentListener: ~Copyable {
+    private let descriptor: Int32
+    let port: UInt16
+
+    init() throws {
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let descriptor = descriptor
+        let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, length) == 0 && listen(descriptor, 64) == 0
+                    && getsockname(descriptor, $0, &length) == 0
+            }
+        }
+        try #require(isBound)
+        port = UInt16(bigEndian: address.sin_port)
+    }
+
+    deinit { close(descriptor) }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Primitives
+import RPC
+import Testing
+
+@Suite struct ClientTests {
+    let loop: ManualLoop
+    let network: PipeNetwork
+    let desk = Desk()
+    let client: RPCClient
+    let server: RPCServer
+    let address = "10.0.0.1:7400"
+
+    init() {
+        let loop = ManualLoop()
+        self.loop = loop
+        network = PipeNetwork(loop)
+        client = RPCClient(
+            network: network, loop: loop, identity: PeerIdentity(role: .frontend, id: 1),
+            random: .seeded(1))
+        server = RPCServer(
+            network: network, loop: loop, identity: PeerIdentity(role: .channel, id: 2),
+            service: desk)
+        desk.onServe = { call, _, payload in
+            if payload != text("hold") { call.end(.ok, payload) }
+        }
+    }
+
+    private func serve() {
+        let server = self.server
+        let address = self.address
+        loop.spawn { _ = try? await server.listen(address) }
+        loop.run()
+    }
+
+    private func call(_ payload: String, deadline: Nanoseconds? = nil) -> CallLog {
+        CallLog(client.call(address, .tail, text(payload), deadline: deadline))
+    }
+
+    @Test func callsWaitForTheConnectionAndShareIt() {
+        serve()
+        network.delay = .milliseconds(5)
+        let logs = (0..<5).map { call("\($0)") }
+        loop.run()
+        #expect(logs.allSatisfy { $0.status == nil })
+        loop.advance(.milliseconds(6))
+        #expect(logs.map(\.payload.lossyText) == ["0", "1", "2", "3", "4"])
+        #expect(network.attempts == 1)
+        let more = call("more")
+        loop.run()
+        #expect(more.status == .ok)
+        #expect(network.attempts == 1)
+        #expect(client.connectionCount == 1 && server.connectionCount == 1)
+    }
+
+    @Test func unaryIsAwaited() {
+        serve()
+        let client = self.client
+        let address = self.address
+        var reply: (Status, Bytes)?
+        loop.spawn {
+            reply = await client.unary(address, .plan, text("x"), deadline: .seconds(1))
+        }
+        loop.run()
+        #expect(reply?.0 == .ok)
+        #expect(reply?.1 == text("x"))
+    }
+
+    @Test func deadAddressFailsFastAndIsTriedAgain() {
+        let first = call("a")
+        #expect(first.status == nil)
+        loop.run()
+        #expect(first.status == .notConnected)
+        for _ in 0..<50 {
+            let log = call("b")
+            #expect(log.status == nil, "never re-entrantly")
+            loop.run()
+            #expect(log.status == .notConnected)
+        }
+        #expect(network.attempts == 1)
+        serve()
+        loop.advance(.seconds(1))
+        let log = call("c")
+        loop.run()
+        #expect(log.status == .ok)
+        #expect(network.attempts == 2)
+    }
+
+    @Test func slowConnectEndsWithTheTimeoutOrTheDeadline() {
+        network.delay = .seconds(60)
+        let patient = call("a")
+        let hasty = call("b", deadline: .milliseconds(50))
+        let given = client.call(address, .tail, Bytes(), deadline: nil)
+        let givenLog = CallLog(given)
+        loop.run()
+        given.cancel()
+        loop.advance(.milliseconds(60))
+        #expect(hasty.status == .deadlineExceeded)
+        #expect(patient.status == nil)
+        loop.advance(.seconds(3))
+        #expect(patient.status == .notConnected)
+        #expect(givenLog.status == nil)
+    }
+
+    @Test func waitingCallsAreBounded() {
+        network.delay = .seconds(60)
+        let logs = (0..<4_200).map { call("\($0)") }
+        loop.run()
+        #expect(logs.filter { $0.status == .overloaded }.count == 4_200 - 4_096)
+    }
+
+    @Test func messagesSentWhileConnectingFollowTheOpen() {
+        serve()
+        network.delay = .milliseconds(1)
+        let call = client.call(address, .append, text("hold"), deadline: nil)
+        let log = CallLog(call)
+        for i in 0..<3 { call.send(text("\(i)")) }
+        call.finishSending()
+        loop.advance(.milliseconds(2))
+        #expect(desk.last.log.messages.map(\.lossyText) == ["0", "1", "2"])
+        #expect(desk.last.log.isFinished)
+        desk.last.call.end(.ok, Bytes())
+        loop.run()
+        #expect(log.status == .ok)
+    }
+
+    @Test func idleConnectionIsClosedAndMadeAnew() {
+        serve()
+        _ = call("a")
+        loop.run()
+        #expect(client.connectionCount == 1)
+        loop.advance(.seconds(70))
+        #expect(client.connectionCount == 0 && server.connectionCount == 0)
+        let log = call("b")
+        loop.run()
+        #expect(log.status == .ok)
+    }
+
+    @Test func serverDrains() {
+        serve()
+        let held = CallLog(client.call(address, .append, text("hold"), deadline: nil))
+        loop.run()
+        let server = self.server
+        var isDrained = false
+        loop.spawn {
+            await server.drain(within: .seconds(10))
+            isDrained = true
+        }
+        loop.run()
+        let late = call("late")
+        loop.run()
+        #expect(late.status == .notConnected, "the listener is gone, nothing was sent")
+        #expect(!isDrained && held.status == nil)
+        desk.served[0].call.end(.ok, text("all done"))
+        loop.advance(.milliseconds(10))
+        #expect(held.payload == text("all done"))
+        loop.advance(.seconds(2))
+        #expect(isDrained)
+        #expect(client.connectionCount == 0 && server.connectionCount == 0)
+    }
+
+    @Test func drainEndsAtItsLimit() {
+        serve()
+        let held = CallLog(client.call(address, .append, text("hold"), deadline: nil))
+        loop.run()
+        let server = self.server
+        loop.spawn { await server.drain(within: .seconds(10)) }
+        loop.advance(.seconds(9))
+        #expect(held.status == nil)
+        loop.advance(.seconds(2))
+        #expect(held.status == .connectionLost)
+    }
+
+    @Test func closedClientEndsEverything() {
+        serve()
+        let held = CallLog(client.call(address, .append, text("hold"), deadline: nil))
+        loop.run()
+        client.close()
+        loop.run()
+        #expect(held.status == .connectionLost)
+        #expect(server.connectionCount == 0)
+        let late = call("late")
+        loop.run()
+        #expect(late.status == .notConnected)
+    }
+}

@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs a whole cell on this host, in the foreground: Postgres, cop, two channels, one frontend.
+#   DATA   where everything is kept (default ./.millrace)
+#   STORE  where records are kept: a folder (default DATA/objects), or
+#          s3://bucket/prefix?endpoint=…&region=…, with credentials in AWS_* variables
+# Any MILLRACE_* variable of docs/configuration.md applies. Ctrl-C stops it; the data stays.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+export DATA=${DATA:-$here/.millrace}
+mkdir -p "$DATA"
+DATA=$(cd "$DATA" && pwd)
+
+say() { echo "$*" >&2; }
+"$here/deploy/install-packages.sh"
+if [ -z "${PROGRAMS:-}" ]; then
+    say "building (the first time takes about ten minutes) …"
+    for product in frontend channel cop; do
+        swift build --package-path "$here" -c release --product "$product" >&2
+    done
+    PROGRAMS=$(swift build --package-path "$here" -c release --show-bin-path)
+fi
+
+exec 9>"$DATA/lock"
+flock -n 9 || { say "a cell is running in $DATA already"; exit 1; }
+
+cop=
+stop() {
+    trap '' INT TERM HUP
+    if [ -n "$cop" ]; then
+        kill -TERM "$cop" 2>/dev/null || true
+        wait "$cop" || true
+    fi
+    "$here/deploy/postgres.sh" stop "$DATA/postgres" 9>&- || true
+}
+trap 'say; say "stopping …"; stop; exit 0' INT TERM HUP
+trap 'stop' EXIT
+
+read -r sockets database < <("$here/deploy/postgres.sh" start "$DATA/postgres" 9>&-) ||
+    { say "Postgres did not start"; exit 1; }
+export MILLRACE_METADATA="host=$sockets user=millrace dbname=$database"
+export MILLRACE_STORE=${STORE:-$DATA/objects}
+export MILLRACE_ROOT_TOKEN_FILE=${MILLRACE_ROOT_TOKEN_FILE:-$DATA/root-token}
+export MILLRACE_LOG_LEVEL=${MILLRACE_LOG_LEVEL:-notice}
+endpoint=http://${MILLRACE_HOST:-127.0.0.1}:${MILLRACE_FRONTEND_PORT:-8080}
+
+"$PROGRAMS/cop" serve 9>&- &
+cop=$!
+for _ in $(seq 300); do
+    kill -0 "$cop" 2>/dev/null || { wait "$cop" || true; cop=; say "cop ended"; exit 1; }
+    if curl -fsS -m 1 "$endpoint/health" >/dev/null 2>&1; then ready=1; break; fi
+    sleep 0.1
+done
+[ -n "${ready:-}" ] || { say "the cell did not become ready within 30 s"; exit 1; }
+
+token=$(cat "$MILLRACE_ROOT_TOKEN_FILE")
+cat <<TEXT
+
+S2_ACCESS_TOKEN="$token"
+S2_ACCOUNT_ENDPOINT="$endpoint"
+S2_BASIN_ENDPOINT="$endpoint"
+
+Try it:
+
+python3 -m venv /tmp/s2 && /tmp/s2/bin/pip -q install s2-sdk==0.13.0 && /tmp/s2/bin/python - <<'PY'
+import asyncio
+from s2_sdk import S2, AppendInput, Endpoints, Record, SeqNum
+async def main():
+    async with S2("$token", endpoints=Endpoints("$endpoint", "$endpoint")) as s2:
+        await s2.ensure_basin("first-basin")
+        await s2.basin("first-basin").ensure_stream("hello")
+        stream = s2.basin("first-basin").stream("hello")
+        print(await stream.append(AppendInput([Record(b"hello, stream")])))
+        print(await stream.read(start=SeqNum(0)))
+asyncio.run(main())
+PY
+
+Everything is kept in $DATA. Ctrl-C stops the cell.
+TEXT
+wait "$cop" || { say "cop ended"; cop=; exit 1; }
+cop=

@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the tests with a real Postgres and a real S3 server, started here and always stopped.
+# Arguments go to `swift test`.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+cd "$here"
+deploy/install-packages.sh --tests
+scratch=$(mktemp -d /tmp/millrace-test.XXXXXX)
+chmod 0755 "$scratch"
+
+stop() {
+    trap '' INT TERM HUP
+    for service in postgres s3; do
+        if [ -d "$scratch/$service" ]; then
+            Tests/Support/$service.sh stop "$scratch/$service" || true
+        fi
+    done
+    rm -rf "$scratch"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM HUP
+
+for service in postgres s3; do
+    Tests/Support/$service.sh start "$scratch/$service"
+    # shellcheck disable=SC1091
+    . "$scratch/$service/env"
+done
+if [ -z "${MILLRACE_TEST_PYTHON:-}" ]; then
+    if [ ! -x .build-venv/bin/python ] || ! .build-venv/bin/python -c 'import s2_sdk' 2>/dev/null; then
+        echo "installing the S2 SDK that the tests use …" >&2
+        rm -rf .build-venv
+        python3 -m venv .build-venv
+        .build-venv/bin/pip -q install s2-sdk==0.13.0
+    fi
+    export MILLRACE_TEST_PYTHON=$here/.build-venv/bin/python
+fi
+
+flags=()
+if [ -n "${CI:-}" ]; then flags+=(-Xswiftc -warnings-as-errors); fi
+status=0
+swift build --build-tests "${flags[@]}" || status=$?
+if [ $status = 0 ]; then
+    swift test --skip-build "${flags[@]}" --xunit-output "$scratch/tests.xml" "$@" || status=$?
+fi
+
+# The suites' modules say which real service their tests ran on.
+report=$scratch/tests-swift-testing.xml
+count() { grep -oE "<testcase classname=\"$1" "$report" | wc -l; }
+if [ -f "$report" ]; then
+    echo "tests run: $(count '[^"]*"'); on Postgres: $(count '[A-Za-z.]*Postgres[^"]*"');" \
+        "on S3: $(count '[A-Za-z.]*S3[^"]*"'); on whole cells: $(count 'CellTests[^"]*"')"
+    if grep -q "<failure" "$report"; then status=1; fi
+fi
+exit $status
