@@ -113,7 +113,7 @@ let testTargets: [Target] = [
         path: "Tests/TestSupport", swiftSettings: settings),
     .target(
         name: "PostgresSupport",
-        dependencies: ["Primitives", "Metadata", "Postgres", "CPostgres"],
+        dependencies: ["Primitives", "Metadata", "Postgres"],
         path: "Tests/PostgresSupport", swiftSettings: settings),
     tests("PrimitivesTests", ["Primitives", "CSupport"]),
     tests("RecordsTests", ["Primitives", "Records"]),
@@ -124,6 +124,12 @@ let testTargets: [Target] = [
     tests("HTTPTests", ["HTTP", "Primitives"]),
     tests("ObjectStorageTests", ["ObjectStorage", "Primitives", "TestSupport"]),
     tests("S3Tests", ["S3", "ObjectStorage", "Primitives", "Crypto", "TestSupport"]),
+    tests(
+        "MetadataTests",
+        ["Primitives", "Records", "Metadata", "Postgres", "PostgresSupport"]),
+    tests(
+        "PostgresTests",
+        ["Primitives", "Records", "Metadata", "Postgres", "PostgresSupport"]),
     tests("RPCTests", ["RPC", "Primitives"]),
     tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives"]),
     tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),

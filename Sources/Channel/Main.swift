@@ -5,7 +5,8 @@ internal import Shared
 
 @main
 enum Main {
-    static func main() { ChannelProgram.run() }
+    // Not of the main actor: the main thread does nothing but wait for signals.
+    nonisolated static func main() { ChannelProgram.run() }
 }
 
 /// Runs one channel. Not part of `Main`, whose closures belong to the main actor.
@@ -19,7 +20,8 @@ private enum ChannelProgram {
         let settings = host.settings
         try await host.awaitMetadata()
         let buckets = try await host.checkedBuckets()
-        // The address must be known before the channel registers; calls that come sooner are refused.
+        // The address must be known before the channel registers; calls that come sooner are
+        // refused.
         let door = Door()
         let server = RPCServer(
             network: try NIONetwork(loop: host.loop), loop: host.loop,

@@ -26,9 +26,8 @@ final class ChildProcesses: Provisioner {
     ) throws(ProvisionError) -> any ProvisionedProcess {
         var ends: [Int32] = [0, 0]
         guard pipe(&ends) == 0 else { throw Self.error("pipe", errno) }
-        // Only this loop starts processes, so none can inherit an end in between.
-        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         defer { close(ends[0]) }
+        Self.keepDescriptors()
         let words = ["\(programs)/\(kind.rawValue)"] + arguments(kind, number)
         let id: pid_t
         do throws(ProvisionError) {
@@ -140,6 +139,20 @@ extension ChildProcesses {
         let result = posix_spawn(&id, words[0], &actions, &attributes, &arguments, &variables)
         guard result == 0 else { throw error(words[0], result) }
         return id
+    }
+
+    /// No descriptor but the standard ones goes to a child: neither the ends of pipes, which would
+    /// keep them open, nor listening sockets, which would keep their ports. Only this loop starts
+    /// processes, so none is in between.
+    private static func keepDescriptors() {
+        guard let folder = opendir("/proc/self/fd") else { return }
+        defer { closedir(folder) }
+        while let entry = readdir(folder) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if let file = Int32(name), file > 2 { _ = fcntl(file, F_SETFD, FD_CLOEXEC) }
+        }
     }
 
     /// Blocks until the child has ended, and says how.

@@ -5,7 +5,8 @@ internal import Shared
 
 @main
 enum Main {
-    static func main() { FrontendProgram.run() }
+    // Not of the main actor: the main thread does nothing but wait for signals.
+    nonisolated static func main() { FrontendProgram.run() }
 }
 
 /// Runs one frontend. Not part of `Main`, whose closures belong to the main actor.

@@ -123,7 +123,9 @@ import Testing
     @Test func aLateRenewalProvesNothing() {
         var lease = makeGuard()
         _ = lease.ask(1, at: 5, nextIndex: 0)
-        lease.renewed(sentAt: 10, duration: 30, at: 50) { _ in Issue.record("the lease has passed") }
+        lease.renewed(sentAt: 10, duration: 30, at: 50) { _ in
+            Issue.record("the lease has passed")
+        }
         #expect(lease.count == 1)
     }
 

@@ -127,8 +127,7 @@ private func failure<Value>(
             "kill",
             """
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND query = 'SELECT pg_sleep(30)'
-                AND state = 'active'
+            WHERE datname = current_database() AND wait_event = 'PgSleep'
             """)
         while try await killer.execute(kill, []).count == 0 {}
         let failed = await victim

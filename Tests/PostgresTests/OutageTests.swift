@@ -87,31 +87,40 @@ private struct Server {
 
     @Test func guardedWriteSurvivesAKilledBackend() async throws {
         try await TestDatabase.with { store, database in
-            let driver = database.driver()
-            defer { driver.stop() }
+            let (holder, killer) = (database.driver(), database.driver())
+            defer {
+                holder.stop()
+                killer.stop()
+            }
             let channel = try await store.registerChannel(
                 ChannelRegistration(storageClass: "express", zone: "", address: "x"))
+            // The write waits for this lock while its connection is killed.
+            async let lock = holder.execute(
+                Statement(
+                    "hold_lock",
+                    "SELECT pg_sleep(1.5) FROM (SELECT FROM millrace.channel FOR UPDATE) c"), [])
+            let sleeping = Statement(
+                "sleeping",
+                """
+                SELECT 1 FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event = 'PgSleep'
+                """)
+            while try await killer.execute(sleeping, []).count == 0 {}
+            async let renewed = store.renewChannel(channel, load: .idle)
             let kill = Statement(
                 "kill",
                 """
                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND query LIKE 'UPDATE millrace.channel%'
-                    AND pid <> pg_backend_pid()
+                WHERE datname = current_database() AND wait_event_type = 'Lock'
                 """)
-            // The writes wait for this lock while their connections are killed.
-            async let lock = driver.execute(
-                Statement(
-                    "hold_lock",
-                    "SELECT pg_sleep(1) FROM (SELECT id FROM millrace.channel FOR UPDATE) c"), [])
-            async let renewed = store.renewChannel(channel, load: .idle)
-            var killed = 0
-            let killer = database.driver()
-            defer { killer.stop() }
-            for _ in 0..<200 where killed == 0 {
-                killed += try await killer.execute(kill, []).count
+            var killedCount = 0
+            while killedCount == 0, try await killer.execute(sleeping, []).count > 0 {
+                killedCount += try await killer.execute(kill, []).count
             }
+            #expect(killedCount == 1)
             _ = try await lock
             #expect(try await renewed)
+            #expect(try await store.channel(channel)?.renewals == 1)
         }
     }
 }

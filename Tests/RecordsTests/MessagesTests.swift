@@ -50,7 +50,8 @@ import Testing
         let assigner = TimestampAssigner(
             config: .system, now: 1_000, previous: 0)
         let batch = try #require(
-            SequencedBatch(try PreparedRecords(try builder.finish()), from: 0, timestamps: assigner))
+            SequencedBatch(
+                try PreparedRecords(try builder.finish()), from: 0, timestamps: assigner))
         var writer = ByteWriter()
         writer.write(batch.stored())
         writer.writeReadBatchTail(batch.end)

@@ -12,7 +12,7 @@ import Testing
         run.duration = 10_000_000_000
         let outcome = onItsOwnThread(run)
         #expect(outcome.violations == [], "replay: simulator --seed \(seed) --seconds 10 --trace")
-        #expect(outcome.acknowledged > 100, "only \(outcome.acknowledged) records were acknowledged")
+        #expect(outcome.acknowledged > 100, "too few records were acknowledged")
     }
 
     @Test func theSameSeedGivesTheSameTraceToTheByte() {

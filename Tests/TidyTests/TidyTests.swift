@@ -21,6 +21,11 @@ import Testing
         "Compression": ["Primitives", "CZstd", "CZlib"],
         "S3": ["Primitives", "ObjectStorage", "Crypto", "CCurl", "CCurlSupport", "CSupport"],
         "Postgres": ["Primitives", "Records", "Metadata", "CPostgres", "CSupport"],
+        // What every executable is made of: it wires the drivers together.
+        "Process": [
+            "Primitives", "Observability", "Configuration", "ObjectStorage", "Metadata", "RPC",
+            "HTTP", "S3", "Postgres", "Transport", "Glibc",
+        ],
         "Transport": [
             "Primitives", "RPC", "HTTP", "CSupport", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOHTTP2",
             "NIOHPACK", "NIOSSL",
@@ -128,7 +133,7 @@ import Testing
             guard file.role != nil || Self.pure.contains(file.library ?? "") else { continue }
             for (number, line) in file.code {
                 for (call, instead) in Self.banned where line.uses(call) {
-                    let place = "\(file.path.split(separator: "/").suffix(2).joined(separator: "/"))"
+                    let place = file.path.split(separator: "/").suffix(2).joined(separator: "/")
                     if Self.providers.contains("\(place): \(call)") { continue }
                     faults.append("\(file.name):\(number): \(call) is banned: use \(instead)")
                 }
@@ -145,7 +150,8 @@ import Testing
                 faults.append("\(file.name): the first line must name the licence")
             }
             for (i, line) in file.lines.enumerated() {
-                if line.count > 100 { faults.append("\(file.name):\(i + 1): \(line.count) columns") }
+                guard line.count > 100 else { continue }
+                faults.append("\(file.name):\(i + 1): \(line.count) columns")
                 if line.last == " " || line.last == "\t" || line.last == "\r" {
                     faults.append("\(file.name):\(i + 1): blanks at its end")
                 }

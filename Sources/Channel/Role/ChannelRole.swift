@@ -291,8 +291,8 @@ package final class ChannelRole: CallService {
 package struct ReopenedLog: Error, CustomStringConvertible {
     package let channel: ChannelID
     package var description: String {
-        "the log of channel \(channel) has objects already: the metadata was restored from an older "
-            + "state, or another cell writes to the same bucket"
+        "the log of channel \(channel) has objects already: the metadata was restored from an "
+            + "older state, or another cell writes to the same bucket"
     }
 }
 

@@ -32,7 +32,9 @@ final class Follower {
             heartbeat(tail)
             return true
         }
-        guard let first = streamlet.fragments.first, first.start.seqNum <= next else { return false }
+        guard let first = streamlet.fragments.first, first.start.seqNum <= next else {
+            return false
+        }
         for fragment in streamlet.fragments where fragment.endSeqNum > next {
             for batch in fragment.batches
             where batch.tail.seqNum > next && batch.tail.seqNum <= tail.seqNum {
@@ -45,8 +47,9 @@ final class Follower {
 
     func heartbeat(_ tail: StreamPosition) {
         call.send(
-            FollowPush(firstSeqNum: tail.seqNum, count: 0, meteredBytes: 0, tail: tail, records: Bytes())
-                .encoded())
+            FollowPush(
+                firstSeqNum: tail.seqNum, count: 0, meteredBytes: 0, tail: tail, records: Bytes()
+            ).encoded())
     }
 
     /// Pushes a batch that became stable. One that holds `next` in its middle is cut there.

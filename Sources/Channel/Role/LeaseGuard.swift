@@ -6,8 +6,8 @@ internal import Primitives
 /// Guards every reply that shows state without a new stable PUT behind it: tails, reads, grants of
 /// follows, rejections.
 ///
-/// Such a reply is true only while no recovery has sealed this channel's log, and it is sure of that
-/// in one of three ways: its lease holds, counted from before the renewal was sent, by a clock that
+/// Such a reply is true only while no recovery has sealed this channel's log, and it is sure of
+/// that in one of three ways: its lease holds, counted from before the renewal was sent, by a clock that
 /// counts suspends; a chunk whose PUT began after the reply was asked for has become stable; or a
 /// probe of the log that began after it found the first open slot still absent. (A channel that was
 /// paused may be dead without knowing it, so nothing older counts.)

@@ -5,8 +5,8 @@ internal import Primitives
 /// When the open chunk is closed: at once while nothing is in flight, else once company had a fair
 /// chance to come.
 ///
-/// With W chunks in flight and a PUT that takes T, a chunk every T / W keeps the pipeline full; more
-/// often gains no latency and costs requests. So the linger is T / W by a moving average of T,
+/// With W chunks in flight and a PUT that takes T, a chunk every T / W keeps the pipeline full;
+/// more often gains no latency and costs requests. So the linger is T / W by a moving average of T,
 /// within the storage class's bounds.
 struct Linger {
     private let bounds: ClosedRange<Nanoseconds>

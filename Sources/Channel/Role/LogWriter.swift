@@ -342,9 +342,8 @@ extension FragmentEntry {
     fileprivate init(open streamlet: OpenStreamlet) {
         let tail = streamlet.stable.tail
         self.init(
-            stream: streamlet.id, streamlet: streamlet.number, kind: .open, firstSeqNum: tail.seqNum,
-            count: 0, firstTimestamp: tail.timestamp, lastTimestamp: tail.timestamp,
-            meteredBytes: 0, dependency: nil)
+            stream: streamlet.id, streamlet: streamlet.number, kind: .open, at: tail,
+            dependency: nil)
     }
 
     fileprivate init(records fragment: OpenStreamlet.Fragment, of streamlet: OpenStreamlet) {

@@ -13,7 +13,8 @@ final class Sequencer {
         case sequenced(ChunkIndex)
         /// No room now: the session is called again.
         case blocked
-        /// Nothing was done, and the session is over. The verdict reveals what chunk `seenIn` holds.
+        /// Nothing was done, and the session is over. The verdict reveals what chunk `seenIn`
+        /// holds.
         case refused(Status, Bytes, seenIn: ChunkIndex?)
     }
 

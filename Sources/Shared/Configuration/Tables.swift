@@ -207,8 +207,8 @@ extension SettingTable {
         # Configuration
 
         Every setting is an option `--x-y` and an environment variable `MILLRACE_X_Y`; the option
-        wins. `--help` prints the same tables. A process that does not understand its settings says why
-        and exits with 2. Bytes take units (`8MiB`), durations too (`250ms`, `1m30s`).
+        wins. `--help` prints the same tables. A process that does not understand its settings says
+        why and exits with 2. Bytes take units (`8MiB`), durations too (`250ms`, `1m30s`).
 
         This page is made from the code by a test, which fails when the two differ:
         `MILLRACE_WRITE_DOCS=1 swift test --filter ConfigurationTests` rewrites it.

@@ -48,7 +48,8 @@ private struct JSONLineHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        var line = "{\"time\":\(millrace_wall_milliseconds()),\"level\":\"\(event.level)\",\"role\":"
+        var line = "{\"time\":\(millrace_wall_milliseconds()),\"level\":\"\(event.level)\""
+        line += ",\"role\":"
         line.appendJSON(role)
         line += ",\"event\":"
         line.appendJSON(event.message.description)
@@ -74,7 +75,9 @@ extension String {
             case "\"": self += "\\\""
             case "\\": self += "\\\\"
             case "\n": self += "\\n"
-            case "\u{0}"..<" ": self += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+            case "\u{0}"..<" ":
+                self += scalar.value < 16 ? "\\u000" : "\\u00"
+                self += String(scalar.value, radix: 16)
             default: unicodeScalars.append(scalar)
             }
         }

@@ -13,7 +13,9 @@ package final class Metrics {
     /// A count that only grows. `labels` are written as they stand: `class="express"`.
     package func counter(_ name: String, labels: String = "", help: String) -> Counter {
         let counter = Counter()
-        add(name, "counter", help, labels) { [.init(suffix: "", labels: labels, value: "\(counter.value)")] }
+        add(name, "counter", help, labels) {
+            [.init(suffix: "", labels: labels, value: "\(counter.value)")]
+        }
         return counter
     }
 
@@ -111,10 +113,11 @@ package final class Histogram {
         for bucket in 0..<Self.bucketCount {
             seen += counts[bucket]
             let bound = Double(1 << bucket) / 1_000_000
-            samples.append(
-                .init(suffix: "_bucket", labels: "\(labels)\(comma)le=\"\(bound)\"", value: "\(seen)"))
+            let bucket = "\(labels)\(comma)le=\"\(bound)\""
+            samples.append(.init(suffix: "_bucket", labels: bucket, value: "\(seen)"))
         }
-        samples.append(.init(suffix: "_bucket", labels: "\(labels)\(comma)le=\"+Inf\"", value: "\(count)"))
+        let last = "\(labels)\(comma)le=\"+Inf\""
+        samples.append(.init(suffix: "_bucket", labels: last, value: "\(count)"))
         samples.append(.init(suffix: "_sum", labels: labels, value: "\(Double(sum) / 1e9)"))
         samples.append(.init(suffix: "_count", labels: labels, value: "\(count)"))
         return samples

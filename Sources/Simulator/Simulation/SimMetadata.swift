@@ -112,7 +112,8 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
         basin: String, prefix: String, startAfter: String, limit: Int
     ) async throws(MetadataError) -> Page<Stream> {
         try await perform(mayHaveEffect: false) { store throws(MetadataError) in
-            try await store.listStreams(basin: basin, prefix: prefix, startAfter: startAfter, limit: limit)
+            try await store.listStreams(
+                basin: basin, prefix: prefix, startAfter: startAfter, limit: limit)
         }
     }
 
