@@ -135,6 +135,9 @@ let testTargets: [Target] = [
     tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),
     tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression"]),
     tests("CopTests", protocols + ["CopRole"]),
+    .testTarget(
+        name: "CellTests", dependencies: ["Frontend", "Channel", "Cop"], exclude: ["Scripts"],
+        swiftSettings: settings),
     tests("SimulationTests", ["Simulation", "ChannelRole"]),
     tests("TidyTests", []),
 ]

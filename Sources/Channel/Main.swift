@@ -24,7 +24,7 @@ private enum ChannelProgram {
         // refused.
         let door = Door()
         let server = RPCServer(
-            network: try NIONetwork(loop: host.loop), loop: host.loop,
+            network: try host.network(), loop: host.loop,
             identity: PeerIdentity(role: .channel, id: 0), service: door)
         let bound = try await server.listen(settings[.rpcListen])
         var limits = ChannelLimits(
@@ -33,6 +33,11 @@ private enum ChannelProgram {
         limits.zone = settings[.zone]
         limits.leaseNanoseconds = settings[.leaseTTL]
         limits.renewNanoseconds = settings[.leaseTTL] / 3
+        limits.lingerNanoseconds = 0...settings[.lingerMax]
+        limits.flushNanoseconds = settings[.flushAge]
+        limits.flushBytes = settings[.flushBytes]
+        limits.windowBytesMax = settings[.windowBytes]
+        limits.dormancyNanoseconds = settings[.dormancy]
         let role = ChannelRole(
             world: ChannelWorld(
                 loop: host.loop, metadata: host.metadata, buckets: buckets, random: host.random,

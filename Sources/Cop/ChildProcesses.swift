@@ -36,15 +36,11 @@ final class ChildProcesses: Provisioner {
             close(ends[1])
             throw error
         }
-        let child = Child(id: id, lifeline: ends[1])
-        let bound = LoopBound((child, ended))
+        let child = Child(id: id, lifeline: ends[1], ended: ended)
+        let bound = LoopBound(child)
         runOnThread { [loop] in
             let how = Self.await(id)
-            loop.execute {
-                let (child, ended) = bound.value
-                child.isOver()
-                ended(how)
-            }
+            loop.execute { bound.value.isOver(how) }
         }
         return child
     }
@@ -91,11 +87,13 @@ final class ChildProcesses: Provisioner {
 private final class Child: ProvisionedProcess {
     private let id: pid_t
     private let lifeline: Int32
+    private let ended: (String) -> Void
     private var hasEnded = false
 
-    init(id: pid_t, lifeline: Int32) {
+    init(id: pid_t, lifeline: Int32, ended: @escaping (String) -> Void) {
         self.id = id
         self.lifeline = lifeline
+        self.ended = ended
     }
 
     var label: String { "pid \(id)" }
@@ -106,9 +104,10 @@ private final class Child: ProvisionedProcess {
         if !hasEnded { _ = Glibc.kill(id, number) }
     }
 
-    func isOver() {
+    func isOver(_ how: String) {
         hasEnded = true
         close(lifeline)
+        ended(how)
     }
 }
 

@@ -19,12 +19,13 @@ private enum FrontendProgram {
     private static func serve(_ host: Host) async throws -> Host.Running {
         let settings = host.settings
         var limits = FrontendLimits(
-            rootToken: try RootToken.load(path: settings[.rootTokenFile]))
+            rootToken: settings[.isOpen]
+                ? nil : try RootToken.load(path: settings[.rootTokenFile]))
         limits.processInFlightBytesMax = settings[.inFlightBytes]
         let tls = try tlsFiles(settings)
         try await host.awaitMetadata()
         let calls = RPCClient(
-            network: try NIONetwork(loop: host.loop), loop: host.loop,
+            network: try host.network(), loop: host.loop,
             identity: PeerIdentity(role: .frontend, id: host.random.next()), random: host.random)
         let role = FrontendRole(
             world: FrontendWorld(

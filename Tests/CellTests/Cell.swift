@@ -11,6 +11,8 @@ final class Cell {
 
     let folder: URL
     let ports: Ports
+    /// Bytes by which the scripts' records are longer.
+    var bodyPadding = 0
     private let database: String
     private var environment: [String: String]
     private var cop: Program?
@@ -126,14 +128,14 @@ final class Cell {
         try Program.run(Self.product("cop"), words + ["--output", "json"], environment)
     }
 
-    /// The RPC port of the channel that owns a stream.
-    func owner(of stream: String) throws -> Int {
+    /// The channel that owns a stream, and its RPC port.
+    func owner(of stream: String) throws -> (channel: Int, port: Int) {
         let answer = try ask("locate", "s2://cell-test-basin/\(stream)")
         let object = try JSONSerialization.jsonObject(with: Data(answer.utf8)) as? [String: Any]
-        guard let address = object?["address"] as? String,
+        guard let channel = object?["channel"] as? Int, let address = object?["address"] as? String,
             let port = address.split(separator: ":").last.flatMap({ Int($0) })
         else { throw CellError("no owner: \(answer)") }
-        return port
+        return (channel, port)
     }
 
     var logTail: String {
@@ -152,6 +154,7 @@ final class Cell {
         environment["S2_ACCESS_TOKEN"] = try token()
         environment["S2_ACCOUNT_ENDPOINT"] = endpoint(frontend)
         environment["S2_BASIN_ENDPOINT"] = endpoint(frontend)
+        environment["CELL_TEST_PAD"] = "\(bodyPadding)"
         let python = try Self.variable("MILLRACE_TEST_PYTHON")
         let scripts = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "Scripts")

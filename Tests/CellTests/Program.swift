@@ -28,14 +28,14 @@ final class Program {
             let pipe = Pipe()
             process.standardOutput = pipe
             process.standardError = pipe
-            pipe.fileHandleForReading.readabilityHandler = { [output] handle in
-                let bytes = handle.availableData
-                if bytes.isEmpty {
-                    handle.readabilityHandler = nil
-                    output.isComplete.withLock { $0 = true }
-                } else {
+            let handle = pipe.fileHandleForReading
+            Thread.detachNewThread { [output] in
+                while true {
+                    let bytes = handle.availableData
+                    if bytes.isEmpty { break }
                     output.bytes.withLock { $0.append(bytes) }
                 }
+                output.isComplete.withLock { $0 = true }
             }
         }
         try process.run()
@@ -64,12 +64,14 @@ final class Program {
     }
 
     /// Waits for its end, which must be a success; returns what it said.
+    @discardableResult
     func finish(within seconds: Int) throws -> String {
         let end = ContinuousClock.now + .seconds(seconds)
         while isRunning || !output.isComplete.withLock({ $0 }) {
             guard ContinuousClock.now < end else {
                 signal(SIGKILL)
-                throw CellError("it did not end within \(seconds) s:\n\(text)")
+                let state = isRunning ? "running" : "its output is open"
+                throw CellError("it did not end within \(seconds) s (\(state)):\n\(text)")
             }
             usleep(20_000)
         }

@@ -21,7 +21,8 @@ import Testing
         let database = try await TestDatabase.empty()
         let metadata = PostgresMetadata(conninfo: database.conninfo)
         await #expect(throws: MetadataError.self) { try await metadata.checkSchema() }
-        #expect(try PostgresMetadata.migrate(conninfo: database.conninfo) == [1, 2, 3])
+        let applied = try PostgresMetadata.migrate(conninfo: database.conninfo)
+        #expect(applied.starts(with: [1, 2, 3]) && applied == applied.sorted())
         #expect(try PostgresMetadata.migrate(conninfo: database.conninfo) == [])
         try await metadata.checkSchema()
         metadata.stop()
@@ -36,7 +37,8 @@ import Testing
             }
             return try await group.reduce(into: []) { $0 += $1 }
         }
-        #expect(applied.sorted() == [1, 2, 3])
+        #expect(applied.sorted().starts(with: [1, 2, 3]))
+        #expect(Set(applied).count == applied.count)
         try await database.drop()
     }
 

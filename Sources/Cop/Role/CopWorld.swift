@@ -60,6 +60,9 @@ package struct CopLimits: Sendable {
     package var steadyNanoseconds: Nanoseconds = .seconds(30)
     /// How long processes may take to drain before they are killed, each kind in turn.
     package var drainNanoseconds: Nanoseconds = .seconds(20)
+    /// Only ever set by the simulator: the mutant that takes the first absent slot for the end of a
+    /// log, and puts no seal there.
+    package var skipsSeals = false
 
     package init() {}
 }

@@ -66,7 +66,8 @@ final class Recovery {
         case .dead: break
         }
         let end = try await LogEnd(
-            channel: channel, bucket: bucket, world: world, backoff: limits.storeBackoff
+            channel: channel, bucket: bucket, world: world, backoff: limits.storeBackoff,
+            skipsSeals: limits.skipsSeals
         ).seal(from: row.flushedEnd, storageClass: 0)
         let isPublished = try await asking("publish the seal") { metadata throws(MetadataError) in
             try await metadata.publishSeal(

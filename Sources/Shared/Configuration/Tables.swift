@@ -60,7 +60,33 @@ extension Setting where Value == Bool {
     }
 }
 
+// Between processes.
+
+extension Setting where Value == String {
+    package static var rpcTLSCertificate: Setting {
+        .text(
+            "rpc-tls-certificate", form: "path", "",
+            "This process's certificate towards the others, in PEM; empty for no TLS between them.")
+    }
+    package static var rpcTLSKey: Setting {
+        .text("rpc-tls-key", form: "path", "", "The private key of --rpc-tls-certificate, in PEM.")
+    }
+    package static var rpcTLSRoots: Setting {
+        .text(
+            "rpc-tls-roots", form: "path", "",
+            "The authorities, in PEM, that the other processes' certificates must come from.")
+    }
+}
+
 // The frontend's.
+
+extension Setting where Value == Bool {
+    package static var isOpen: Setting {
+        .flag(
+            "open", false,
+            "Serve whoever can connect, without any token. Only where the network is trusted.")
+    }
+}
 
 extension Setting where Value == String {
     package static var listen: Setting {
@@ -105,6 +131,37 @@ extension Setting where Value == String {
     }
     package static var storageClass: Setting {
         .text("storage-class", "express", "The storage class that this channel serves.")
+    }
+}
+
+extension Setting where Value == Nanoseconds {
+    package static var lingerMax: Setting<Nanoseconds> {
+        .duration(
+            "linger-max", 0...(.seconds(1)), "50ms",
+            "How long an append may wait for company while other chunks are on their way.")
+    }
+    package static var flushAge: Setting<Nanoseconds> {
+        .duration(
+            "flush-age", .milliseconds(100)...(.seconds(3_600)), "30s",
+            "How old records in the log become before they are moved to segments.")
+    }
+    package static var dormancy: Setting<Nanoseconds> {
+        .duration(
+            "dormancy", .milliseconds(500)...(.seconds(86_400)), "60s",
+            "How long a stream is unused before its streamlet is closed.")
+    }
+}
+
+extension Setting where Value == Int {
+    package static var flushBytes: Setting {
+        .bytes(
+            "flush-bytes", (64 << 10)...(8 << 30), "64MiB",
+            "Bytes of records in the log beyond which they are moved to segments.")
+    }
+    package static var windowBytes: Setting {
+        .bytes(
+            "window-bytes", (1 << 20)...(64 << 30), "64MiB",
+            "Bytes of recent records that are kept in memory for followers.")
     }
 }
 
@@ -159,7 +216,8 @@ extension SettingTable {
         summary: "Serves the S2 API to clients.",
         settings: [
             Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
-            Setting.rootTokenFile, Setting.metadata, Setting.store, Setting.zone,
+            Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store, Setting.zone,
+            Setting.rpcTLSCertificate, Setting.rpcTLSKey, Setting.rpcTLSRoots,
             Setting.inFlightBytes, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
         ])
@@ -169,7 +227,9 @@ extension SettingTable {
         summary: "Sequences streams and owns one write-ahead log.",
         settings: [
             Setting.rpcListen, Setting.rpcAddress, Setting.storageClass, Setting.metadata,
-            Setting.store, Setting.zone, Setting.leaseTTL, Setting.adminListen,
+            Setting.store, Setting.zone, Setting.rpcTLSCertificate, Setting.rpcTLSKey,
+            Setting.rpcTLSRoots, Setting.leaseTTL, Setting.lingerMax, Setting.flushAge,
+            Setting.flushBytes, Setting.windowBytes, Setting.dormancy, Setting.adminListen,
             Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
         ])
 
@@ -199,7 +259,7 @@ extension SettingTable {
             Setting.output,
         ])
 
-    package static let all = [frontend, channel, cop]
+    package static let all = [frontend, channel, cachey, cop]
 
     /// The whole of `docs/configuration.md`.
     package static var document: String {

@@ -19,6 +19,13 @@ package final class Metrics {
         return counter
     }
 
+    /// A count that somebody else keeps, and that only grows.
+    package func counter(
+        _ name: String, labels: String = "", help: String, reading read: @escaping () -> UInt64
+    ) {
+        add(name, "counter", help, labels) { [.init(suffix: "", labels: labels, value: "\(read())")] }
+    }
+
     /// A value that is read when somebody asks.
     package func gauge(
         _ name: String, labels: String = "", help: String, _ read: @escaping () -> Double

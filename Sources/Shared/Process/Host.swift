@@ -137,6 +137,19 @@ package final class Host {
         }
     }
 
+    /// The network between processes: with mutual TLS where the settings name certificates.
+    package func network() throws -> NIONetwork {
+        let certificate = settings[.rpcTLSCertificate]
+        if certificate.isEmpty { return try NIONetwork(loop: loop) }
+        let key = settings[.rpcTLSKey]
+        let roots = settings[.rpcTLSRoots]
+        guard !key.isEmpty, !roots.isEmpty else {
+            throw ProcessError("--rpc-tls-certificate needs --rpc-tls-key and --rpc-tls-roots")
+        }
+        return try NIONetwork(
+            loop: loop, tls: TLSFiles(certificate: certificate, key: key, roots: roots))
+    }
+
     /// The cell's buckets; nothing is asked of them yet.
     package func openBuckets() throws(StoreError) -> [Bucket] {
         let store: any MeasuredStore
@@ -158,6 +171,15 @@ package final class Host {
         }
         metrics.gauge("store_requests", help: "Requests to the store in flight.") {
             Double(store.statistics.inFlight)
+        }
+        for operation in StoreStatistics.Operation.allCases {
+            for outcome in StoreStatistics.Outcome.allCases {
+                metrics.counter(
+                    "store_requests_total",
+                    labels: "operation=\"\(operation)\",outcome=\"\(outcome)\"",
+                    help: "Requests to the store that are over, by outcome."
+                ) { store.statistics.count(operation, outcome) }
+            }
         }
         return [Bucket(name: "main", store: store)]
     }

@@ -10,7 +10,7 @@ from s2_sdk import AppendInput, ReadLimit, Record, SeqNum, TailOffset, Timestamp
 
 NAME = sys.argv[1]
 COUNT = int(sys.argv[2])
-BATCH = 500
+BATCH = 100
 
 
 async def append():

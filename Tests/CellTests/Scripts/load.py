@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Appends to some streams until enough is acknowledged, whatever breaks; then looks for all of it.
+"""Appends to some streams, whatever breaks; then looks for all that was acknowledged.
+
+Goes on until each stream has COUNT records acknowledged, and some more of them after a line came
+on stdin: that is when the harness has broken something.
 
 Every record is unique and sent once: what failed is not sent again, so each acknowledged record
 must be found exactly where its acknowledgement says, and whatever else is found must have been
@@ -15,6 +18,7 @@ from s2_sdk import AppendInput, ReadLimit, Record, S2ClientError, S2Error, SeqNu
 NAMES = ["load-%d" % n for n in range(4)]
 TOTAL = int(sys.argv[1])
 BATCH = 10
+broken = asyncio.Event()
 
 
 class Writer:
@@ -22,11 +26,14 @@ class Writer:
         self.name = name
         self.sent = 0
         self.acked = {}
+        self.acked_since_broken = 0
         self.failures = 0
 
+    def is_done(self, count):
+        return len(self.acked) >= count and self.acked_since_broken >= 10 * BATCH
+
     async def write(self, count):
-        """Opens sessions until so many records were acknowledged."""
-        while len(self.acked) < count:
+        while not self.is_done(count):
             try:
                 async with client(attempts=1) as s2:
                     target = s2.basin("cell-test-basin").stream(self.name)
@@ -39,7 +46,7 @@ class Writer:
 
     async def session(self, session, count):
         pending = []
-        while len(self.acked) < count:
+        while not self.is_done(count):
             bodies = [b"%s/%08d" % (self.name.encode(), self.sent + n) for n in range(BATCH)]
             self.sent += BATCH
             ticket = await session.submit(AppendInput([Record(b) for b in bodies]))
@@ -55,6 +62,8 @@ class Writer:
         for n, sent in enumerate(bodies):
             check(ack.start.seq_num + n not in self.acked, "acknowledged twice", ack)
             self.acked[ack.start.seq_num + n] = sent
+        if broken.is_set():
+            self.acked_since_broken += len(bodies)
         before, after = len(self.acked) - len(bodies), len(self.acked)
         if before < TOTAL // 3 <= after:
             say("LOADED", self.name)
@@ -83,6 +92,8 @@ async def main():
     async with client() as s2:
         for name in NAMES:
             await stream(s2, name)
+    loop = asyncio.get_running_loop()
+    loop.run_in_executor(None, sys.stdin.readline).add_done_callback(lambda _: broken.set())
     writers = [Writer(name) for name in NAMES]
     await asyncio.gather(*(writer.write(TOTAL) for writer in writers))
     say("failures", sum(writer.failures for writer in writers))

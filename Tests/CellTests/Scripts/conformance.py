@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks a running cell against the API: conformance.py ORIGIN TOKEN [options]
+
+Prints a line for each check that fails and says how many passed. The checks are in `checks/`; each
+is independent of the others, makes what it needs under names of its own, and can fail.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+import time
+
+from checks import CHECKS, explain
+from checks import (appends, auto_create, basins, basins_config, hostile, http, http2,  # noqa: F401
+                    later, reads, sdk, sdk_sessions, session_appends, session_frames, sse,
+                    stream_config, streams, streaming, transport)
+from checks.cell import Cell
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("origin", help="of a frontend, such as http://127.0.0.1:8080")
+    parser.add_argument("token")
+    parser.add_argument("--slow", action="store_true", help="also checks that wait for minutes")
+    parser.add_argument("--only", default="", help="a regular expression for names")
+    parser.add_argument("--pid", type=int, help="of the frontend, whose memory is watched")
+    parser.add_argument("--jobs", type=int, default=12, help="checks at once")
+    parser.add_argument("--verbose", action="store_true", help="prints every check and its time")
+    return parser.parse_args()
+
+
+class Run:
+    def __init__(self, options, cell):
+        self.options = options
+        self.cell = cell
+        self.passed = 0
+        self.failed = 0
+
+    async def one(self, name, function):
+        start = time.monotonic()
+        try:
+            await asyncio.wait_for(function(self.cell), 400 if self.options.slow else 60)
+            self.passed += 1
+            problem = None
+        except asyncio.TimeoutError:
+            problem = "it did not end in time"
+        except Exception as error:
+            problem = explain(error)
+        if problem is not None:
+            self.failed += 1
+            print("FAILED %s: %s" % (name, problem), flush=True)
+        elif self.options.verbose:
+            print("passed %s (%.1f s)" % (name, time.monotonic() - start), flush=True)
+
+    async def all(self):
+        wanted = [c for c in CHECKS if (self.options.slow or not c[2])
+                  and re.search(self.options.only, c[0])]
+        if not wanted:
+            raise SystemExit("no check has such a name")
+        gate = asyncio.Semaphore(self.options.jobs)
+
+        async def gated(name, function):
+            async with gate:
+                await self.one(name, function)
+
+        await asyncio.gather(*(gated(name, function) for name, function, slow, last in wanted
+                               if not last))
+        for name, function, _, last in wanted:
+            if last:
+                await self.one(name, function)
+
+
+async def main():
+    options = arguments()
+    cell = Cell(options.origin, options.token, options.pid)
+    await cell.prepare()
+    run = Run(options, cell)
+    start = time.monotonic()
+    await run.all()
+    print("%d passed, %d failed in %.0f s" % (
+        run.passed, run.failed, time.monotonic() - start), flush=True)
+    return 1 if run.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
