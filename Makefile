@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := help
-.PHONY: help run test build release fmt lint fuzz clean
+.PHONY: help run test build release fmt lint fuzz bench soak clean
 
 help: ## print this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,12 @@ lint: ## check the sources' format
 fuzz: ## feed damaged bytes to every decoder, for some minutes
 	@deploy/install-packages.sh
 	MILLRACE_FUZZ_ITERATIONS=300000 swift test --filter fuzz
+
+bench: ## measure a release cell against this machine's limits
+	@Benchmarks/run.sh
+
+soak: ## load a cell for 15 minutes; memory must stay flat
+	@Benchmarks/soak.sh
 
 clean: ## remove what was built; data stays
 	rm -rf .build .build-*

@@ -96,7 +96,9 @@ let protocols: [Target.Dependency] = [
 let roleTargets: [Target] =
     role("Frontend", protocols + [deque, "HTTP", "Compression"])
     + role("Channel", protocols + [deque])
+    + role("Cachey", protocols + [deque, "HTTP"])
     + role("Cop", protocols)
+    + role("BgTask", protocols)
     + [
         .target(
             name: "Simulation",
@@ -134,9 +136,14 @@ let testTargets: [Target] = [
     tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives"]),
     tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),
     tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression"]),
+    tests(
+        "CacheyTests",
+        protocols + ["CacheyRole", "Cachey", "HTTP", "Transport", "TestSupport"]),
+    tests("BgTaskTests", protocols + ["BgTaskRole"]),
     tests("CopTests", protocols + ["CopRole"]),
     .testTarget(
-        name: "CellTests", dependencies: ["Frontend", "Channel", "Cop"], exclude: ["Scripts"],
+        name: "CellTests", dependencies: ["Frontend", "Channel", "Cachey", "BgTask", "Cop"],
+        exclude: ["Scripts"],
         swiftSettings: settings),
     tests("SimulationTests", ["Simulation", "ChannelRole"]),
     tests("TidyTests", []),
@@ -147,7 +154,9 @@ let package = Package(
     products: [
         .executable(name: "frontend", targets: ["Frontend"]),
         .executable(name: "channel", targets: ["Channel"]),
+        .executable(name: "cachey", targets: ["Cachey"]),
         .executable(name: "cop", targets: ["Cop"]),
+        .executable(name: "bgtask", targets: ["BgTask"]),
         .executable(name: "simulator", targets: ["Simulator"]),
     ],
     dependencies: [

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs a whole cell on this host, in the foreground: Postgres, cop, two channels, one frontend.
+# Runs a whole cell on this host, in the foreground: Postgres, cop, two channels, one frontend, one
+# cachey and one bgtask.
 #   DATA   where everything is kept (default ./.millrace)
 #   STORE  where records are kept: a folder (default DATA/objects), or
 #          s3://bucket/prefix?endpoint=…&region=…, with credentials in AWS_* variables
@@ -15,7 +16,7 @@ say() { echo "$*" >&2; }
 "$here/deploy/install-packages.sh"
 if [ -z "${PROGRAMS:-}" ]; then
     say "building (the first time takes about ten minutes) …"
-    for product in frontend channel cop; do
+    for product in frontend channel cachey bgtask cop; do
         swift build --package-path "$here" -c release --product "$product" >&2
     done
     PROGRAMS=$(swift build --package-path "$here" -c release --show-bin-path)

@@ -41,7 +41,8 @@ if [ -n "${CI:-}" ]; then flags+=(-Xswiftc -warnings-as-errors); fi
 status=0
 swift build --build-tests "${flags[@]}" || status=$?
 if [ $status = 0 ]; then
-    swift test --skip-build "${flags[@]}" --xunit-output "$scratch/tests.xml" "$@" || status=$?
+    # One after the other: some tests bound how long a call may take.
+    swift test --skip-build --no-parallel "${flags[@]}" --xunit-output "$scratch/tests.xml" "$@" || status=$?
 fi
 
 # The suites' modules say which real service their tests ran on.

@@ -5,8 +5,7 @@ internal import Shared
 
 @main
 enum Main {
-    // Not of the main actor: the main thread does nothing but wait for signals.
-    nonisolated static func main() { ChannelProgram.run() }
+    static func main() { ChannelProgram.run() }
 }
 
 /// Runs one channel. Not part of `Main`, whose closures belong to the main actor.
@@ -52,15 +51,5 @@ private enum ChannelProgram {
             await role.drain()
             await server.drain(within: .seconds(1))
         }
-    }
-}
-
-/// Refuses calls until there is a service for them.
-private final class Door: CallService {
-    var service: (any CallService)?
-
-    func serve(_ call: any Call, method: Method, payload: Bytes, deadline: Nanoseconds?) {
-        guard let service else { return call.end(.unavailable, Bytes()) }
-        service.serve(call, method: method, payload: payload, deadline: deadline)
     }
 }

@@ -48,18 +48,24 @@ final class ChildProcesses: Provisioner {
     /// What differs from child to child; everything else they take from the environment.
     private func arguments(_ kind: ProcessKind, _ number: Int) -> [String] {
         let host = settings[.host]
-        let admin = settings[.adminPort] + number
+        let rpc = settings[.rpcPort] + number
+        func serving(_ words: [String], adminOffset: Int) -> [String] {
+            let admin = settings[.adminPort] + number + adminOffset
+            return words + ["--supervised", "--admin-listen", "\(host):\(admin)"]
+        }
         switch kind {
         case .channel:
-            return [
-                "--supervised", "--rpc-listen", "\(host):\(settings[.rpcPort] + number)",
-                "--admin-listen", "\(host):\(admin)",
-            ]
+            return serving(["--rpc-listen", "\(host):\(rpc)"], adminOffset: 0)
         case .frontend:
-            return [
-                "--supervised", "--listen", "\(host):\(settings[.frontendPort] + number - 1)",
-                "--admin-listen", "\(host):\(admin + 50)",
-            ]
+            let port = settings[.frontendPort] + number - 1
+            return serving(["--listen", "\(host):\(port)"], adminOffset: 50)
+        case .cachey:
+            let port = settings[.cacheyPort] + number - 1
+            return serving(
+                ["--listen", "\(host):\(port)", "--rpc-listen", "\(host):\(rpc + 50)"],
+                adminOffset: 70)
+        case .bgtask:
+            return serving(["serve"], adminOffset: 80)
         }
     }
 
@@ -67,14 +73,20 @@ final class ChildProcesses: Provisioner {
     /// came by the command line counts for the children as well.
     private func environment(_ kind: ProcessKind) -> [String] {
         var environment = Program.environment
-        let table: SettingTable = kind == .channel ? .channel : .frontend
+        let table: SettingTable =
+            switch kind {
+            case .channel: .channel
+            case .frontend: .frontend
+            case .cachey: .cachey
+            case .bgtask: .bgtask
+            }
         for setting in table.settings where setting.name != Setting<Bool>.superviseByStdin.name {
             if let text = settings.text(setting.name) { environment[setting.variable] = text }
         }
         return environment.map { "\($0.key)=\($0.value)" }
     }
 
-    private static func ownFolder() -> String {
+    static func ownFolder() -> String {
         var path = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
         let count = readlink("/proc/self/exe", &path, path.count - 1)
         guard count > 0 else { return "." }

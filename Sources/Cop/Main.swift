@@ -5,8 +5,7 @@ internal import Shared
 
 @main
 enum Main {
-    // Not of the main actor: the main thread does nothing but wait for signals.
-    nonisolated static func main() { CopProgram.run() }
+    static func main() { CopProgram.run() }
 }
 
 /// Runs a cell, or asks about one. Not part of `Main`, whose closures belong to the main actor.
@@ -18,6 +17,7 @@ private enum CopProgram {
             switch command {
             case .serve: Host.run(.cop, settings) { host in try await serve(host) }
             case .migrateSchema: try migrate(settings)
+            case .tasks(let words): TaskProgram.become(words, settings)
             default:
                 Host.runOnce(.cop, settings) { host in await answer(command, host) }
             }
@@ -34,6 +34,8 @@ private enum CopProgram {
         var limits = CopLimits()
         limits.channels = settings[.channels]
         limits.frontends = settings[.frontends]
+        limits.cacheys = settings[.cacheys]
+        limits.bgtasks = settings[.bgtasks]
         limits.leaseNanoseconds = settings[.leaseTTL]
         limits.leaseMarginNanoseconds = settings[.leaseMargin]
         limits.drainNanoseconds = settings[.drainTimeout] + .seconds(2)

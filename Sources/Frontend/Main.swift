@@ -5,8 +5,7 @@ internal import Shared
 
 @main
 enum Main {
-    // Not of the main actor: the main thread does nothing but wait for signals.
-    nonisolated static func main() { FrontendProgram.run() }
+    static func main() { FrontendProgram.run() }
 }
 
 /// Runs one frontend. Not part of `Main`, whose closures belong to the main actor.
@@ -22,6 +21,7 @@ private enum FrontendProgram {
             rootToken: settings[.isOpen]
                 ? nil : try RootToken.load(path: settings[.rootTokenFile]))
         limits.processInFlightBytesMax = settings[.inFlightBytes]
+        limits.zone = settings[.zone]
         let tls = try tlsFiles(settings)
         try await host.awaitMetadata()
         let calls = RPCClient(
@@ -31,7 +31,7 @@ private enum FrontendProgram {
             world: FrontendWorld(
                 loop: host.loop, metadata: host.metadata, calls: calls,
                 buckets: try await host.checkedBuckets(), random: host.random, log: host.log,
-                metrics: host.metrics),
+                metrics: host.metrics, cacheys: host.metadata),
             limits: limits)
         role.start()
         let server = HTTPServer(loop: host.loop, service: role)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import ChannelRole
 import Glibc
 import Simulation
 
@@ -8,13 +7,18 @@ import Simulation
 /// run them again.
 @main struct Main {
     private static let usage = """
-        usage: simulator [--seed N] [--count N] [--seconds N] [--trace] [--mutant ungated]
+        usage: simulator [--seed N] [--count N] [--seconds N] [--trace] [--mutant NAME]
+                         [--faults NAME] [--history FILE]
 
-          --seed N          the first seed (default 1)
-          --count N         how many seeds, one after the other (default 1)
-          --seconds N       virtual seconds of load and faults in each (default 30)
-          --trace           print what happened
-          --mutant ungated  let replies out before their records are durable: must be caught
+          --seed N        the first seed (default 1)
+          --count N       how many seeds, one after the other (default 1)
+          --seconds N     virtual seconds of load and faults in each (default 30)
+          --trace         print what happened
+          --mutant NAME   a cell with a known bug, which must be caught; one of:
+                          \(Mutant.allCases.map(\.description).joined(separator: " "))
+          --faults NAME   what goes wrong: swarm (default: each seed draws its own), splits, grey,
+                          closes, none
+          --history FILE  write the first stream's history there, as JSON lines
 
         """
 
@@ -23,22 +27,32 @@ import Simulation
         var count: UInt64 = 1
         var seconds: Int64 = 30
         var keepsTrace = false
-        var isUngated = false
+        var mutant: Mutant?
+        var history: String?
+        var faults = "swarm"
 
         /// Nil if the words make no sense.
         init?(_ arguments: [String]) {
             var rest = arguments[...]
             while let word = rest.popFirst() {
+                if word == "--trace" {
+                    keepsTrace = true
+                    continue
+                }
+                guard let value = rest.popFirst() else { return nil }
                 switch word {
-                case "--trace": keepsTrace = true
                 case "--seed", "--count", "--seconds":
-                    guard let text = rest.popFirst(), let number = UInt64(text) else { return nil }
+                    guard let number = UInt64(value) else { return nil }
                     if word == "--seed" { seed = number }
                     if word == "--count" { count = number }
                     if word == "--seconds" { seconds = Int64(clamping: number) }
                 case "--mutant":
-                    guard rest.popFirst() == "ungated" else { return nil }
-                    isUngated = true
+                    guard let named = Mutant(value) else { return nil }
+                    mutant = named
+                case "--history": history = value
+                case "--faults":
+                    guard Faults.named(value, seed: 0) != nil else { return nil }
+                    faults = value
                 default: return nil
                 }
             }
@@ -55,19 +69,38 @@ import Simulation
             var run = Run(seed: seed)
             run.duration = options.seconds * 1_000_000_000
             run.keepsTrace = options.keepsTrace
-            if options.isUngated { run.adjustChannel = { $0.holdsExposures = false } }
+            run.mutant = options.mutant
+            run.faults = Faults.named(options.faults, seed: seed) ?? run.faults
             let outcome = run()
-            for line in outcome.trace { print(line) }
-            for violation in outcome.violations { print("seed \(seed): \(violation)") }
+            report(outcome)
             if !outcome.violations.isEmpty { broken.append(seed) }
-            print(
-                "seed \(seed): \(outcome.violations.count) violations,"
-                    + " \(outcome.acknowledged) records acknowledged, \(outcome.crashes) crashes,"
-                    + " \(outcome.steps) steps, trace \(String(outcome.traceHash, radix: 16))")
+            if let file = options.history, let first = outcome.histories.first {
+                save(first.lines, to: file)
+            }
         }
         guard broken.isEmpty else {
             print("broken: \(broken.map(String.init).joined(separator: " "))")
             exit(1)
         }
+    }
+
+    private static func report(_ outcome: Run.Outcome) {
+        let seed = outcome.seed
+        for line in outcome.trace { print(line) }
+        for violation in outcome.violations { print("seed \(seed): \(violation)") }
+        print(
+            "seed \(seed): \(outcome.violations.count) violations,"
+                + " \(outcome.acknowledged) records acknowledged, \(outcome.crashes) crashes,"
+                + " \(outcome.linearizable) streams linearizable,"
+                + " \(outcome.steps) steps, trace \(String(outcome.traceHash, radix: 16))")
+    }
+
+    private static func save(_ lines: [String], to path: String) {
+        guard let file = fopen(path, "w") else {
+            perror(path)
+            exit(2)
+        }
+        for line in lines { fputs(line + "\n", file) }
+        fclose(file)
     }
 }

@@ -35,6 +35,7 @@ final class Cell {
         environment["MILLRACE_RPC_PORT"] = "\(ports.rpc)"
         environment["MILLRACE_ADMIN_PORT"] = "\(ports.admin)"
         environment["MILLRACE_ADMIN_LISTEN"] = "127.0.0.1:\(ports.admin)"
+        environment["MILLRACE_CACHEY_PORT"] = "\(ports.cachey)"
         environment["MILLRACE_FRONTENDS"] = "2"
         environment["MILLRACE_CHANNELS"] = "2"
         switch store {
@@ -196,15 +197,17 @@ struct Ports {
     let frontends: Int
     let rpc: Int
     let admin: Int
+    let cachey: Int
 
     static func free() throws -> Ports {
         for _ in 0..<100 {
             let base = Int.random(in: 10_000..<19_000)
             let all =
-                [base, base + 1, base + 11, base + 12, base + 20, base + 21, base + 22]
-                + [base + 71, base + 72]
+                [base, base + 1, base + 5, base + 11, base + 12, base + 20, base + 21, base + 22]
+                + [base + 61, base + 71, base + 72, base + 91, base + 101]
             if all.allSatisfy(isFree) {
-                return Ports(frontends: base, rpc: base + 10, admin: base + 20)
+                return Ports(
+                    frontends: base, rpc: base + 10, admin: base + 20, cachey: base + 5)
             }
         }
         throw CellError("no free ports")

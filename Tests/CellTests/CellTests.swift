@@ -111,4 +111,15 @@ struct CellTests {
             #expect(try cell.owner(of: "load-0").channel != victim.channel)
         }
     }
+
+    /// Some two hundred checks of the wire contract: transports, every endpoint, sessions, limits,
+    /// hostile clients, and the official SDK's whole surface.
+    @Test func theAPIIsWhatClientsKnow() throws {
+        try withCell(.folder) { cell in
+            let checks = try cell.script(
+                "conformance.py", [cell.endpoint(1), try cell.token()])
+            let said = try checks.finish(within: 280)
+            #expect(said.contains(" 0 failed"), "\(said)")
+        }
+    }
 }

@@ -42,12 +42,22 @@ final class HeldStore: ObjectStore {
     private struct State {
         var waiting: [String: UnsafeContinuation<Void, Never>] = [:]
         var isOpen = true
+        /// Held PUTs have had their effect.
+        var landsFirst = false
     }
     let inner = MemoryStore()
     private let state = Mutex(State())
 
     /// From now on PUTs wait.
     func hold() { state.withLock { $0.isOpen = false } }
+
+    /// From now on the replies of PUTs wait; their effects do not.
+    func holdReplies() {
+        state.withLock { state in
+            state.isOpen = false
+            state.landsFirst = true
+        }
+    }
 
     var held: [String] { state.withLock { $0.waiting.keys.sorted() } }
 
@@ -65,11 +75,18 @@ final class HeldStore: ObjectStore {
     }
 
     func put(_ key: String, _ body: [Bytes], ifAbsent: Bool) async throws(StoreError) -> PutResult {
+        let landed: PutResult? =
+            if state.withLock({ $0.landsFirst }) {
+                try await inner.put(key, body, ifAbsent: ifAbsent)
+            } else {
+                nil
+            }
         if state.withLock({ !$0.isOpen }) {
             await withUnsafeContinuation { waiter in
                 state.withLock { $0.waiting[key] = waiter }
             }
         }
+        if let landed { return landed }
         return try await inner.put(key, body, ifAbsent: ifAbsent)
     }
 
@@ -97,15 +114,23 @@ final class Bench {
 
     final class Exits { var reasons: [String] = [] }
 
-    init(_ adjust: (inout ChannelLimits) -> Void = { _ in }) async throws {
+    /// `latency`: how long the channel's requests to the metadata take, there and again back.
+    init(
+        latency: Nanoseconds? = nil, _ adjust: (inout ChannelLimits) -> Void = { _ in }
+    ) async throws {
         let scheduler = Scheduler(seed: 1, trace: Trace())
         self.scheduler = scheduler
         loop = scheduler.makeLoop("channel")
         metadata = MemoryMetadata { 1_700_000_000_000 }
         var limits = ChannelLimits(address: "sim:1")
         adjust(&limits)
+        let metadata = metadata
         world = ChannelWorld(
-            loop: loop, metadata: metadata, buckets: [Bucket(name: "b", store: store)],
+            loop: loop,
+            metadata: latency.map {
+                SimMetadata(inner: metadata, scheduler: scheduler, latency: $0)
+            } ?? metadata,
+            buckets: [Bucket(name: "b", store: store)],
             random: .seeded(1), log: .silent, metrics: Metrics(role: "channel"),
             exit: { [exits] in exits.reasons.append($0) })
         role = ChannelRole(world: world, limits: limits)

@@ -73,6 +73,7 @@ import Testing
         ([0, 0, 0], 400, "bad_frame"), ([0x20, 0, 1], 400, "bad_frame"),
         ([0, 0, 2, 0x60, 1], 400, "bad_frame"), ([0, 0, 2, 0x80, 1], 400, "bad_frame"),
         ([0, 0, 2, 0x20, 1], 400, "bad_frame"), ([0, 0, 2, 0, 0xFF], 400, "bad_frame"),
+        ([0, 0, 1, 0x20], 400, "bad_frame"), ([0, 0, 1, 0x40], 400, "bad_frame"),
         ([0, 0, 1, 0], 422, "invalid"),
     ] as [([UInt8], Int, String)])
     func whatIsWrongIsToldBehindEarlierAcks(
@@ -144,7 +145,7 @@ import Testing
 
     @Test func aSpentBudgetStopsReadingUntilAcks() throws {
         var limits = FrontendLimits(rootToken: nil)
-        limits.sessionInFlightBytesMax = 300
+        limits.sessionInFlightBytesMax = 1_000
         let bench = try DataBench(limits: limits)
         try bench.activate()
         bench.channel.isStableAtOnce = false
@@ -161,6 +162,40 @@ import Testing
         bench.loop.settle()
         #expect(try Frames(session).acks.count == 20)
         #expect(session.isFinished)
+    }
+
+    @Test func aClientThatTakesNoAcksIsReadNoMore() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.responseBufferBytesMax = 100
+        let bench = try DataBench(limits: limits)
+        let session = bench.appendSession()
+        session.holdsUnsent = true
+        for _ in 0..<50 {
+            session.feed(inputFrame(["x"]))
+            bench.loop.settle()
+        }
+        #expect(!session.isReading)
+        #expect((100..<200).contains(session.unsentBytes))
+        session.holdsUnsent = false
+        session.takeUnsent()
+        bench.loop.settle()
+        #expect(session.isReading)
+        session.endBody()
+        bench.loop.settle()
+        #expect(try Frames(session).acks.count == 50)
+    }
+
+    @Test func tinyBatchesSpendTheBudgetToo() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.sessionInFlightBytesMax = 10_000
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        for _ in 0..<100 { session.feed(inputFrame([""])) }
+        bench.loop.settle()
+        #expect(!session.isReading)
+        #expect(try #require(bench.streamlet).assigned.seqNum < 50)
     }
 
     @Test func sessionsOfOneStreamShareItsBudget() throws {

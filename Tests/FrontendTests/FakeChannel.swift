@@ -181,6 +181,7 @@ final class FakeChannel {
             let request = try RefreshRequest(payload)
             call.end(streamlets[request.stream] == nil ? .notOwner : .ok, Bytes())
         case .drain: call.end(.ok, Bytes())
+        case .fetch: call.end(.unknownMethod, Bytes())
         }
     }
 

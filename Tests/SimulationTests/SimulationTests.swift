@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import ChannelRole
 import Glibc
-import Simulation
 import Testing
+
+@testable import Simulation
 
 @Suite(.serialized) struct SimulationTests {
     @Test(arguments: 1...12 as ClosedRange<UInt64>)
@@ -12,7 +12,16 @@ import Testing
         run.duration = 10_000_000_000
         let outcome = onItsOwnThread(run)
         #expect(outcome.violations == [], "replay: simulator --seed \(seed) --seconds 10 --trace")
-        #expect(outcome.acknowledged > 100, "too few records were acknowledged")
+        #expect(outcome.linearizable >= 2, "histories are small enough to be judged")
+    }
+
+    @Test func withoutFaultsMuchIsAcknowledged() {
+        var run = Run(seed: 1)
+        run.duration = 10_000_000_000
+        run.faults = .none
+        let outcome = onItsOwnThread(run)
+        #expect(outcome.violations == [])
+        #expect(outcome.acknowledged > 500, "too few records were acknowledged")
     }
 
     @Test func theSameSeedGivesTheSameTraceToTheByte() {
@@ -24,26 +33,14 @@ import Testing
         #expect(first.trace == second.trace)
         #expect(first.traceHash == second.traceHash)
         #expect(first.steps == second.steps)
+        #expect(first.histories.map(\.lines) == second.histories.map(\.lines))
         run.seed = 8
         #expect(onItsOwnThread(run).traceHash != first.traceHash)
     }
-
-    /// The simulator must be able to see what it is for: without the gate, somebody is told of
-    /// records that a crash then takes.
-    @Test func withoutTheExposureGateANamedSeedFails() {
-        var run = Run(seed: Self.revealingSeed)
-        run.duration = 10_000_000_000
-        #expect(onItsOwnThread(run).violations == [])
-        run.adjustChannel = { $0.holdsExposures = false }
-        let outcome = onItsOwnThread(run)
-        #expect(!outcome.violations.isEmpty, "the mutant survived seed \(Self.revealingSeed)")
-    }
-
-    private static let revealingSeed: UInt64 = 1
 }
 
 /// Runs a simulation on a thread of its own, so that it keeps no thread of the pool busy.
-private func onItsOwnThread(_ run: Run) -> Run.Outcome {
+func onItsOwnThread(_ run: Run) -> Run.Outcome {
     final class Box {
         let run: Run
         var outcome: Run.Outcome?

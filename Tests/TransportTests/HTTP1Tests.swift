@@ -29,6 +29,35 @@ import Transport
         }
     }
 
+    @Test func aTargetMayBeAWholeURI() async throws {
+        try await withSite { loop, site, address, _ in
+            let client = try await RawClient(loop, address)
+            client.send("GET http://h:80/hello?a=http://b/ HTTP/1.1\r\nhost: h\r\n\r\n")
+            #expect(await client.receive(loop, until: "hello") == Self.answer)
+            let request = try #require(site.requests.last)
+            #expect(request.path == "/hello" && request.query == "a=http://b/")
+        }
+    }
+
+    @Test func trailersFollowAChunkedBody() async throws {
+        try await withSite { loop, _, address, _ in
+            let client = try await RawClient(loop, address)
+            for (count, body) in [(3, "3\r\naaa\r\n"), (0, "")] {
+                client.send("GET /trailers?\(count) HTTP/1.1\r\nhost: h\r\nte: trailers\r\n\r\n")
+                let end = "0\r\nx-a: 1; b  x-evil: 1\r\nx-a: 2\r\n\r\n"
+                #expect(
+                    await client.receive(loop, until: end)
+                        == "HTTP/1.1 200 OK\r\ntrailer: x-a\r\ntransfer-encoding: chunked\r\n\r\n"
+                        + body + end)
+            }
+            client.send(Self.hello)
+            #expect(await client.receive(loop, until: "hello") == Self.answer)
+            // HTTP/1.0 has no chunks: the body comes without.
+            client.send("GET /trailers?3 HTTP/1.0\r\nhost: h\r\n\r\n")
+            #expect(await client.receive(loop, until: "aaa").hasSuffix("\r\n\r\naaa"))
+        }
+    }
+
     @Test func splitHead() async throws {
         try await withSite { loop, _, address, _ in
             let client = try await RawClient(loop, address)

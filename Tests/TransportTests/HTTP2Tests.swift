@@ -112,6 +112,23 @@ final class H2Client {
         }
     }
 
+    /// Also behind a body that waits for the client's windows.
+    @Test(arguments: [0, 3, 1_000_000])
+    func trailersEndTheStream(_ count: Int) async throws {
+        try await withSite { loop, _, address, _ in
+            let client = try await H2Client(loop, address)
+            client.request(1, "GET", "/trailers?\(count)", ends: true)
+            #expect(await eventually(loop) { client.hasEnded(1) })
+            #expect(client.data(1) == count && !client.has(3, 1))
+            let frames = client.frames.filter { $0.stream == 1 && $0.kind <= 1 }
+            #expect(frames.filter { $0.kind == 1 }.count == 2)
+            #expect(frames.last?.kind == 1 && frames.last?.flags == 5)
+            #expect(frames.dropLast().allSatisfy { $0.flags & 1 == 0 })
+            client.request(3, "GET", "/hello", ends: true)
+            #expect(await eventually(loop) { client.hasEnded(3) && client.data(3) == 5 })
+        }
+    }
+
     @Test func manyStreamsAtOnceFullDuplex() async throws {
         try await withSite { loop, _, address, _ in
             let client = try await H2Client(loop, address)

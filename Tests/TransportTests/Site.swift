@@ -22,6 +22,7 @@ final class Site: HTTPService {
         case "/echo": echo(exchange)
         case "/count": count(exchange)
         case "/big": big(exchange)
+        case "/trailers": trailers(exchange)
         case "/empty":
             exchange.respond(204, [])
             exchange.finish()
@@ -45,6 +46,15 @@ final class Site: HTTPService {
         exchange.respond(200, [("content-length", "\(text.utf8.count)")])
         exchange.write([Bytes(utf8: text)])
         exchange.finish()
+    }
+
+    /// A body of `?n` bytes, maybe none, and two trailers of one name.
+    private func trailers(_ exchange: any HTTPExchange) {
+        let count = Int(exchange.request.query) ?? 0
+        exchange.respond(200, [("trailer", "x-a")])
+        exchange.write([Bytes([UInt8](repeating: 0x61, count: count))])
+        let evil = exchange.request.isHTTP2 ? "" : "\r\nx-evil: 1"
+        exchange.finish(trailers: [("x-a", "1; b" + evil), ("x-a", "2")])
     }
 
     private func echo(_ exchange: any HTTPExchange) {

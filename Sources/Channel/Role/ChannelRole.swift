@@ -62,7 +62,8 @@ package final class ChannelRole: CallService {
 
     private func makeParts(_ channel: ChannelID) -> Parts {
         let log = LogWriter(channel: channel, world: world, limits: limits)
-        let sequencer = Sequencer(log: log, loop: world.loop)
+        let sequencer = Sequencer(
+            log: log, loop: world.loop, leaksRejections: limits.mutant == .rejectionUngated)
         let replies = ReplyGuard(world: world, limits: limits, log: log)
         let flusher = Flusher(world: world, limits: limits, log: log)
         let streamlets = StreamletTable(channel: channel, world: world, limits: limits)
@@ -74,6 +75,7 @@ package final class ChannelRole: CallService {
             sequencer.unblock()
         }
         log.onRecords = { [unowned reads] in reads.push($0, $1) }
+        log.mayTrustTheStore = { [unowned replies] in replies.mayTrustTheStore }
         log.onFailure = { [weak self] in self?.stop($0) }
         replies.onLost = { [unowned log] in log.fail($0) }
         replies.load = { [unowned log, unowned streamlets, loop = world.loop] in
@@ -82,6 +84,7 @@ package final class ChannelRole: CallService {
                 queueDelayMicroseconds: UInt64(max(log.putNanoseconds, 0) / 1_000),
                 openStreamlets: UInt64(streamlets.count))
         }
+        flusher.onUnknownClose = { [unowned streamlets] in streamlets.resume($0) }
         flusher.onClosed = { [unowned streamlets] in streamlets.closed($0) }
         flusher.onFlushed = { [unowned sequencer] in sequencer.unblock() }
         flusher.onFailure = { [unowned log] in log.fail($0) }
@@ -129,6 +132,7 @@ package final class ChannelRole: CallService {
                 await self.drain()
                 call.end(.ok, Bytes())
             }
+            case .fetch: call.end(.unknownMethod, Bytes())
             }
         } catch {
             call.end(.malformed, Bytes(utf8: error.description))
@@ -171,7 +175,7 @@ package final class ChannelRole: CallService {
         if let streamlet = parts.streamlets.find(stream, number) { return body(streamlet) }
         if isDraining { return call.end(.notOwner, Bytes()) }
         world.loop.spawn {
-            let status = await parts.streamlets.adopt(stream, number)
+            let status = await parts.streamlets.adopt(stream)
             if let streamlet = parts.streamlets.find(stream, number) { return body(streamlet) }
             call.end(status, Bytes())
         }
@@ -197,9 +201,6 @@ package final class ChannelRole: CallService {
     }
 
     private func refresh(_ call: any Call, _ request: RefreshRequest, _ parts: Parts) {
-        guard parts.streamlets.find(request.stream) != nil else {
-            return call.end(.notOwner, Bytes())
-        }
         world.loop.spawn {
             let status = await parts.streamlets.refresh(request)
             guard request.deleted, status == .ok,

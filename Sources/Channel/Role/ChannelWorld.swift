@@ -73,11 +73,13 @@ package struct ChannelLimits: Sendable {
     /// How a PUT of a chunk is tried again; when it gives up, the channel exits.
     package var putBackoff = Backoff(
         first: .milliseconds(20), delayMax: .seconds(1), triesMax: 1_000, budget: .seconds(600))
+    /// How a flush is tried again. Metadata may be away for long: meanwhile appends go on, until
+    /// the unflushed bytes are too many.
     package var flushBackoff = Backoff(
-        first: .milliseconds(100), delayMax: .seconds(2), triesMax: 1_000, budget: .seconds(600))
+        first: .milliseconds(100), delayMax: .seconds(2), triesMax: .max, budget: .seconds(86_400))
 
-    /// False only for the mutant that shows that the simulator notices.
-    package var holdsExposures = true
+    /// Only ever set by the simulator.
+    package var mutant: ChannelMutant?
 
     package init(address: String) { self.address = address }
 }

@@ -35,6 +35,8 @@ final class Flusher {
     private(set) var isFlushing = false
     /// A streamlet was closed in the metadata.
     var onClosed: (OpenStreamlet) -> Void = { _ in }
+    /// For a mutant: whether these were closed is unknown.
+    var onUnknownClose: ([StreamID]) -> Void = { _ in }
     /// There is room again.
     var onFlushed: () -> Void = {}
     /// The flush can never succeed.
@@ -109,13 +111,14 @@ final class Flusher {
         var shares = shares
         do {
             try await putSegments(&shares)
+            for share in shares where share.closes { share.streamlet.isCloseIssued = true }
             for first in stride(from: 0, to: max(shares.count, 1), by: Self.partsPerStatementMax) {
                 let last = min(first + Self.partsPerStatementMax, shares.count)
                 let flush = Flush(
                     channel: log.channel, isRecovery: false,
                     parts: shares[first..<last].map(\.part),
                     // Chunks count as flushed once every streamlet in them is.
-                    flushedEnd: last == shares.count ? end : log.flushedEnd)
+                    flushedEnd: last == shares.count ? flushedEnd(end) : log.flushedEnd)
                 guard try await commit(flush) else { return false }
             }
         } catch {
@@ -128,6 +131,10 @@ final class Flusher {
         }
         log.flushed(to: end)
         return true
+    }
+
+    private func flushedEnd(_ end: ChunkIndex) -> ChunkIndex {
+        limits.mutant == .unflushedChunkFlushed ? log.nextIndex : end
     }
 
     private func commit(_ flush: Flush) async throws(MetadataError) -> Bool {
@@ -147,6 +154,12 @@ final class Flusher {
             } catch {
                 // The statement is idempotent, so an unknown outcome is settled by repeating it.
                 tries += 1
+                if limits.mutant == .resumeAfterUnknownClose, error.outcomeUnknown,
+                    flush.parts.contains(where: \.closes)
+                {
+                    onUnknownClose(flush.parts.filter(\.closes).map(\.stream))
+                    return false
+                }
                 guard error.kind == .unavailable || error.outcomeUnknown,
                     let delay = limits.flushBackoff.delay(
                         afterTries: tries, elapsed: world.loop.now - start,

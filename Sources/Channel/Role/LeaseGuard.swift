@@ -7,10 +7,10 @@ internal import Primitives
 /// follows, rejections.
 ///
 /// Such a reply is true only while no recovery has sealed this channel's log, and it is sure of
-/// that in one of three ways: its lease holds, counted from before the renewal was sent, by a clock that
-/// counts suspends; a chunk whose PUT began after the reply was asked for has become stable; or a
-/// probe of the log that began after it found the first open slot still absent. (A channel that was
-/// paused may be dead without knowing it, so nothing older counts.)
+/// that in one of three ways: its lease holds, counted from before the renewal was sent, by a clock
+/// that counts suspends; a chunk whose PUT began after the reply was asked for has become stable;
+/// or a probe of the log that began after it found the first open slot still absent. (A channel
+/// that was paused may be dead without knowing it, so nothing older counts.)
 ///
 /// Sans-I/O: says when to probe, and which replies may leave.
 struct LeaseGuard<Reply> {
@@ -23,12 +23,16 @@ struct LeaseGuard<Reply> {
     }
 
     private var validUntil: Nanoseconds
+    /// The wall clock when `validUntil` was last set, in milliseconds.
+    private var wallRenewed: UInt64 = 0
     private var waiting: Deque<Waiting> = []
     /// Counts the probes that have begun.
     private var probes: UInt64 = 0
     private(set) var isProbing = false
     let waitNanosecondsMax: Nanoseconds
     let countMax: Int
+    /// Seals outlive this by far; a channel that was unsure for longer may miss the one in its log.
+    static var unsureNanosecondsMax: Nanoseconds { .seconds(24 * 3_600) }
 
     init(waitNanosecondsMax: Nanoseconds, countMax: Int) {
         validUntil = .min
@@ -39,6 +43,15 @@ struct LeaseGuard<Reply> {
     var count: Int { waiting.count }
 
     func isSure(at now: Nanoseconds) -> Bool { now < validUntil }
+
+    /// Whether the lease has been unsure for so long that not even the log can be trusted: by the
+    /// clock that counts suspends, or by the wall clock, which a snapshot does not stop.
+    func isUnsureTooLong(at now: Nanoseconds, wallMilliseconds: UInt64) -> Bool {
+        guard !isSure(at: now), validUntil > .min else { return false }
+        let wall = wallMilliseconds > wallRenewed ? wallMilliseconds - wallRenewed : 0
+        return now - validUntil >= Self.unsureNanosecondsMax
+            || wall >= UInt64(Self.unsureNanosecondsMax / 1_000_000)
+    }
 
     enum Verdict: Equatable { case now, later, refused }
 
@@ -54,9 +67,11 @@ struct LeaseGuard<Reply> {
 
     /// A renewal that was sent at `sentAt` succeeded: the lease holds for `duration` from then.
     mutating func renewed(
-        sentAt: Nanoseconds, duration: Nanoseconds, at now: Nanoseconds, _ release: (Reply) -> Void
+        sentAt: Nanoseconds, duration: Nanoseconds, at now: Nanoseconds,
+        wallMilliseconds: UInt64 = 0, _ release: (Reply) -> Void
     ) {
         validUntil = max(validUntil, sentAt + duration)
+        wallRenewed = wallMilliseconds
         if isSure(at: now) { releaseAll(where: { _ in true }, release) }
     }
 

@@ -41,6 +41,8 @@ final class LogWriter {
         var fragmentCount: Int { streamlets.count + unannounced.count }
     }
 
+    static let unsureTooLong = "the lease was unsure for longer than a seal surely lives"
+
     /// Header and trailer of a chunk, at most.
     private static let frameBytes = 256
 
@@ -55,7 +57,7 @@ final class LogWriter {
     private var closing: Timer?
     private var isClosingSoon = false
     private(set) var hasFailed = false
-    /// Put ids of the chunks in flight, to know our own in a probe.
+    /// Put ids of the chunks that are not stable yet, to know our own in a probe.
     private(set) var putIDs: [ChunkIndex: ID128] = [:]
 
     /// Closed chunks in memory, by index: the unflushed ones and the recent window.
@@ -75,6 +77,9 @@ final class LogWriter {
     var onStable: (ChunkIndex) -> Void = { _ in }
     /// Records became stable: to be pushed to whoever follows.
     var onRecords: (OpenStreamlet, OpenStreamlet.Fragment) -> Void = { _, _ in }
+    /// False once a seal of this log may have been collected: then a PUT that succeeds proves
+    /// nothing.
+    var mayTrustTheStore: () -> Bool = { true }
     /// The log can go on no more.
     var onFailure: (String) -> Void = { _ in }
 
@@ -83,7 +88,7 @@ final class LogWriter {
         self.world = world
         self.limits = limits
         window = LogWindow(widthMax: limits.inFlightChunksMax)
-        gate = ExposureGate(holds: limits.holdsExposures)
+        gate = ExposureGate(holds: limits.mutant != .ackBeforeStable)
         linger = Linger(bounds: limits.lingerNanoseconds, width: limits.inFlightChunksMax)
         metrics = LogMetrics(world.metrics)
         world.metrics.gauge("chunks_in_flight", help: "Chunks whose PUT is under way.") {
@@ -245,9 +250,15 @@ final class LogWriter {
 
     private func stored(_ index: ChunkIndex) {
         guard !hasFailed else { return }
+        guard mayTrustTheStore() else { return fail(Self.unsureTooLong) }
         let before = window.stableEnd
+        if limits.mutant == .outOfOrderAck {
+            guard index >= before else { return }
+            window.ignoreHoles(below: index)
+        }
         let (stableEnd, took) = window.complete(index, at: world.loop.now)
-        putIDs[index] = nil
+        if limits.mutant == .tailAfterUnstablePut { onStable(index + 1) }
+        for index in before..<stableEnd { putIDs[index] = nil }
         linger.observe(put: took)
         metrics.putDuration.record(took)
         for index in before..<stableEnd { becameStable(index) }

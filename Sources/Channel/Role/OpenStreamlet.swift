@@ -28,6 +28,9 @@ final class OpenStreamlet {
     var version: UInt64
 
     var phase = Phase.open
+    /// The metadata were asked to close it: from then on somebody else may have the stream,
+    /// whatever we hear, so nothing of its state is shown any more.
+    var isCloseIssued = false
     var isDeleted = false
     /// What the next batch builds on.
     var assigned: StreamState

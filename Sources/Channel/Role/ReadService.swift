@@ -32,11 +32,13 @@ final class ReadService {
     }
 
     func tail(_ call: any Call, _ streamlet: OpenStreamlet) {
-        guarded(call) { call.end(.ok, TailReply(tail: streamlet.stable.tail).encoded()) }
+        guarded(call, streamlet) {
+            call.end(.ok, TailReply(tail: streamlet.stable.tail).encoded())
+        }
     }
 
     func plan(_ call: any Call, _ request: PlanRequest, _ streamlet: OpenStreamlet) {
-        guarded(call) { [self] in
+        guarded(call, streamlet) { [self] in
             let tail = streamlet.stable.tail
             let pointers = streamlet.fragments.lazy
                 .filter { [log] in
@@ -45,9 +47,12 @@ final class ReadService {
                 }
                 .prefix(Int(request.limit))
                 .map { self.pointer($0) }
+            let trimPoint =
+                limits.mutant == .gapReadAsTrimmed
+                ? streamlet.flushedEnd : streamlet.stable.trimPoint
             let reply = PlanReply(
-                tail: tail, flushedEnd: streamlet.flushedEnd,
-                trimPoint: streamlet.stable.trimPoint, pointers: Array(pointers))
+                tail: tail, flushedEnd: streamlet.flushedEnd, trimPoint: trimPoint,
+                pointers: Array(pointers))
             call.end(.ok, reply.encoded())
         }
     }
@@ -60,8 +65,7 @@ final class ReadService {
     }
 
     func follow(_ call: any Call, _ request: FollowRequest, _ streamlet: OpenStreamlet) {
-        guarded(call) { [self] in
-            // The guard may have taken its time.
+        guarded(call, streamlet) { [self] in
             guard streamlet.phase == .open else { return call.end(.notOwner, Bytes()) }
             let follower = Follower(
                 call, start: request.start, bytesMax: limits.followerBytesMax)
@@ -111,12 +115,28 @@ final class ReadService {
     }
 
     /// Sends once the channel is sure of itself; nothing, if the caller has left by then.
-    private func guarded(_ call: any Call, _ send: @escaping () -> Void) {
+    private func guarded(
+        _ call: any Call, _ streamlet: OpenStreamlet, _ send: @escaping () -> Void
+    ) {
         var hasLeft = false
         call.onEnd = { _, _ in hasLeft = true }
+        let end: (Status) -> Void = { status in
+            guard !hasLeft else { return }
+            hasLeft = true
+            call.end(status, Bytes())
+        }
         replies.send(
-            { if !hasLeft { send() } },
-            orRefuse: { if !hasLeft { call.end(.unavailable, Bytes()) } })
+            { [world, limits] in
+                // The lease says nothing of a streamlet whose close may have happened already.
+                if streamlet.phase == .closed { return end(.notOwner) }
+                guard streamlet.isCloseIssued, limits.mutant != .tailWhileClosing else {
+                    if !hasLeft { send() }
+                    return
+                }
+                streamlet.onClosed.append { end(.notOwner) }
+                world.loop.after(limits.guardNanoseconds) { end(.unavailable) }
+            },
+            orRefuse: { end(.unavailable) })
     }
 }
 

@@ -21,6 +21,7 @@ final class ReplyGuard {
     private let log: LogWriter
     private var lease: LeaseGuard<GuardedReply>
     private var isOver = false
+    private var patrolledAt: Nanoseconds = .min
     /// What the channel tells of its load with each renewal.
     var load: () -> ChannelLoad = { .idle }
     /// The channel learned that it was declared dead, or that its log is sealed.
@@ -55,6 +56,7 @@ final class ReplyGuard {
     /// Sends a reply once it is certainly true; refuses it after a while.
     func send(_ send: @escaping () -> Void, orRefuse refuse: @escaping () -> Void) {
         if isOver { return refuse() }
+        if limits.mutant == .zombieTail { return send() }
         let reply = GuardedReply(send: send, refuse: refuse)
         switch lease.ask(reply, at: world.loop.now, nextIndex: log.nextIndex) {
         case .now: send()
@@ -66,8 +68,23 @@ final class ReplyGuard {
     /// Chunks below `stableEnd` are stable.
     func stable(_ stableEnd: ChunkIndex) { lease.stable(stableEnd) { $0.send() } }
 
-    /// Time passes: what waited too long is refused.
-    func tick() { lease.expire(at: world.loop.now) { $0.refuse() } }
+    /// Whether a seal in the log would surely still be there.
+    var mayTrustTheStore: Bool {
+        !lease.isUnsureTooLong(at: world.loop.now, wallMilliseconds: world.loop.wallMilliseconds)
+    }
+
+    /// Time passes: what waited too long is refused, and an unsure channel looks whether its log
+    /// was sealed, so that whoever follows an idle stream does not wait here for ever.
+    func tick() {
+        let now = world.loop.now
+        lease.expire(at: now) { $0.refuse() }
+        guard !isOver, !lease.isSure(at: now) else { return }
+        guard mayTrustTheStore else { return onLost(LogWriter.unsureTooLong) }
+        if now - limits.renewNanoseconds >= patrolledAt {
+            patrolledAt = now
+            send({}, orRefuse: {})
+        }
+    }
 
     // MARK: Renewal
 
@@ -93,9 +110,10 @@ final class ReplyGuard {
     }
 
     private func renewed(_ sentAt: Nanoseconds) {
-        lease.renewed(sentAt: sentAt, duration: limits.leaseNanoseconds, at: world.loop.now) {
-            $0.send()
-        }
+        lease.renewed(
+            sentAt: sentAt, duration: limits.leaseNanoseconds, at: world.loop.now,
+            wallMilliseconds: world.loop.wallMilliseconds
+        ) { $0.send() }
     }
 
     // MARK: Probing
@@ -118,9 +136,8 @@ final class ReplyGuard {
     /// Looks for the first open slot of the log: from the lowest index not known to be durable over
     /// our own chunks. True if it is absent; false if the store cannot tell.
     private func probe() async -> Bool {
-        var index = log.stableEnd
+        var index = limits.mutant == .probeAtNextUnassigned ? log.nextIndex : log.stableEnd
         while !isOver {
-            let expected = log.putIDs[index]
             do {
                 let head = try await world.buckets[0].store.get(
                     LogKeys.chunk(log.channel, index), range: 0..<ChunkHeader.identityPrefixBytes)
@@ -128,7 +145,8 @@ final class ReplyGuard {
                     index = log.stableEnd
                     continue
                 }
-                guard let expected, try isOwn(head.bytes, expected) else {
+                // Its PUT may have begun since we asked.
+                guard let expected = log.putIDs[index], try isOwn(head.bytes, expected) else {
                     onLost("slot \(index) of the log holds a seal")
                     return false
                 }

@@ -24,9 +24,13 @@ final class Sequencer {
     /// Sessions that wait for room, first come first served.
     private var blocked: [AppendSession] = []
 
-    init(log: LogWriter, loop: any Loop) {
+    /// True only for a mutant.
+    let leaksRejections: Bool
+
+    init(log: LogWriter, loop: any Loop, leaksRejections: Bool = false) {
         self.log = log
         self.loop = loop
+        self.leaksRejections = leaksRejections
     }
 
     func append(

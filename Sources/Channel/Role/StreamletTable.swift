@@ -85,23 +85,36 @@ final class StreamletTable {
         byStream[row.id] = streamlet
         watch.append((world.loop.now + limits.dormancyNanoseconds, streamlet))
         activations.add()
+        if row.deletedMilliseconds != nil {
+            streamlet.isDeleted = true
+            close(streamlet)
+        }
         return streamlet
     }
 
-    /// Looks whether streamlet `number` is ours without our knowing; opens it then. The status says
-    /// why not.
-    func adopt(_ stream: StreamID, _ number: StreamletNumber) async -> Status {
+    /// Looks whether the stream is ours without our knowing, by a claim whose reply was lost; opens
+    /// it then. The status says why it is not open here. A claim under way is waited for first: the
+    /// row that it read may be older than what the caller knows.
+    func adopt(_ stream: StreamID) async -> Status {
+        while let other = claiming[stream] { await other.wait() }
+        if byStream[stream] != nil { return .notOwner }
+        let signal = Signal<Void>()
+        claiming[stream] = signal
+        defer {
+            claiming[stream] = nil
+            signal.set(())
+        }
         do throws(MetadataError) {
-            guard let owner = try await world.metadata.stream(stream)?.owner,
-                owner.channel == channel, owner.streamlet == number
+            guard let found = try await world.metadata.stream(stream), let owner = found.owner,
+                owner.channel == channel
             else { return .notOwner }
+            guard byStream.count < limits.openStreamletsMax else { return .overloaded }
+            // Nothing was sequenced into it yet: the row, read while nobody else could open it
+            // here, is where it begins.
+            _ = insert(owner.streamlet, found.stream)
+            return .notOwner
         } catch {
             return .unavailable
-        }
-        switch await activate(stream) {
-        case .open: return .notOwner
-        case .elsewhere: return .notOwner
-        case .refused(let status): return status
         }
     }
 
@@ -109,6 +122,9 @@ final class StreamletTable {
 
     /// Applies what the metadata say of the stream now.
     func refresh(_ request: RefreshRequest) async -> Status {
+        let status: Status =
+            limits.mutant == .refreshIgnoresClaim ? .notOwner : await adopt(request.stream)
+        if byStream[request.stream] == nil { return status }
         do throws(MetadataError) {
             guard let lookup = try await world.metadata.stream(request.stream) else {
                 return .notOwner
@@ -132,6 +148,16 @@ final class StreamletTable {
         guard streamlet.phase == .open else { return }
         streamlet.phase = .closing
         closing.append(streamlet)
+    }
+
+    /// For a mutant: sequences into streamlets whose close may have happened.
+    func resume(_ streams: [StreamID]) {
+        for streamlet in streams.compactMap({ byStream[$0] }) {
+            streamlet.phase = .open
+            streamlet.isCloseIssued = false
+            closing.removeAll { $0 === streamlet }
+            release(streamlet)
+        }
     }
 
     func closeAll() {

@@ -15,6 +15,8 @@ package enum ConsoleCommand: Equatable {
     case locate(StreamPath)
     case inspect(object: String)
     case doctor
+    /// What bgtask answers, with the words to tell it.
+    case tasks([String])
 
     /// Reads the words besides the options.
     package init(parsing words: [String]) throws(CommandError) {
@@ -33,6 +35,10 @@ package enum ConsoleCommand: Equatable {
         case "locate": self = .locate(try StreamPath(try Self.operand(&rest, "s2://BASIN/STREAM")))
         case "inspect": self = .inspect(object: try Self.operand(&rest, "OBJECT"))
         case "doctor": self = .doctor
+        case "list-tasks":
+            self = .tasks([verb] + rest.prefix(1))
+            rest = rest.dropFirst()
+        case "run-task": self = .tasks([verb, try Self.operand(&rest, "TASK")])
         default: throw CommandError(.usage, "unknown command \(verb)")
         }
         guard rest.isEmpty else {

@@ -25,7 +25,7 @@ package struct Console {
     package func answer(_ command: ConsoleCommand) async throws(CommandError) -> Report? {
         do throws(MetadataError) {
             switch command {
-            case .serve, .migrateSchema: return nil
+            case .serve, .migrateSchema, .tasks: return nil
             case .status: return try await status()
             case .listChannels: return try await channels()
             case .listStreamlets(nil): return try await openStreamlets()

@@ -34,7 +34,19 @@ package struct CopWorld {
 package struct CopLimits: Sendable {
     /// How many processes of each kind run on this host.
     package var channels = 0
+    package var cacheys = 0
+    package var bgtasks = 0
     package var frontends = 0
+
+    func count(_ kind: ProcessKind) -> Int {
+        switch kind {
+        case .channel: channels
+        case .cachey: cacheys
+        case .bgtask: bgtasks
+        case .frontend: frontends
+        }
+    }
+
     /// How long a lease holds without a renewal, and how much longer cop waits by its own clock.
     package var leaseNanoseconds: Nanoseconds = .seconds(3)
     package var leaseMarginNanoseconds: Nanoseconds = .seconds(1)

@@ -3,6 +3,8 @@
 /// What kinds of process cop can have started.
 package enum ProcessKind: String, Sendable, Hashable, CaseIterable {
     case channel
+    case cachey
+    case bgtask
     case frontend
 }
 

@@ -37,8 +37,9 @@ final class Supervisor {
         self.limits = limits
         restarts = world.metrics.counter(
             "restarts_total", help: "Processes that were started again.")
-        slots = (0..<limits.channels).map { Slot(.channel, $0 + 1) }
-        slots += (0..<limits.frontends).map { Slot(.frontend, $0 + 1) }
+        slots = ProcessKind.allCases.flatMap { kind in
+            (0..<limits.count(kind)).map { Slot(kind, $0 + 1) }
+        }
         for kind in ProcessKind.allCases {
             world.metrics.gauge(
                 "processes_running", labels: "kind=\"\(kind.rawValue)\"", help: "Processes running."
@@ -57,7 +58,7 @@ final class Supervisor {
         for slot in slots where slot.process == nil { start(slot) }
     }
 
-    /// Ends everything, the frontends before the channels.
+    /// Ends everything, the frontends first and the channels last.
     func drain() async {
         guard isRunning else { return }
         isRunning = false
@@ -65,8 +66,7 @@ final class Supervisor {
             slot.restart?.cancel()
             slot.restart = nil
         }
-        await end(.frontend)
-        await end(.channel)
+        for kind in ProcessKind.allCases.reversed() { await end(kind) }
     }
 
     private func start(_ slot: Slot) {

@@ -32,6 +32,9 @@ final class AppendPipe {
         let count: Int
         let meteredBytes: Int
         let submitted: Nanoseconds
+
+        /// What it counts for in the budgets: the least batches take far more than their bytes.
+        var budgetBytes: Int { message.count + 256 }
     }
     /// Not answered yet, in order; the first `issued` of them were sent over `call`.
     private var batches: Deque<Batch> = []
@@ -73,12 +76,12 @@ final class AppendPipe {
     /// Passes on a batch: the message for the channel, and what its head says.
     func submit(_ message: Bytes, count: Int, meteredBytes: Int) {
         guard !isEnded, !isClosing else { return }
-        batches.append(
-            Batch(
-                message: message, count: count, meteredBytes: meteredBytes,
-                submitted: path.world.loop.now))
-        bytesInFlight += message.count
-        share.take(message.count)
+        let batch = Batch(
+            message: message, count: count, meteredBytes: meteredBytes,
+            submitted: path.world.loop.now)
+        batches.append(batch)
+        bytesInFlight += batch.budgetBytes
+        share.take(batch.budgetBytes)
         if watchdog == nil { watch() }
         if let call {
             issued += 1
@@ -172,8 +175,8 @@ final class AppendPipe {
         batches.removeFirst()
         issued -= 1
         refusals = 0
-        bytesInFlight -= batch.message.count
-        share.giveBack(batch.message.count)
+        bytesInFlight -= batch.budgetBytes
+        share.giveBack(batch.budgetBytes)
         path.metrics.acknowledged(
             records: batch.count, bytes: batch.meteredBytes,
             latency: path.world.loop.now - batch.submitted)

@@ -11,7 +11,8 @@ internal import Records
 /// Inputs are passed on as soon as they are whole, however many are on the way. The first failure,
 /// the session's own or the channel's, is told behind the acks of everything before it, in a
 /// terminal frame; whatever comes later is read and dropped. A client that ends its input gets its
-/// remaining acks and a clean end. Nothing is read while a budget is spent.
+/// remaining acks and a clean end. Nothing is read while a budget is spent, nor while the client
+/// does not take its acks.
 final class AppendSession {
     private let path: DataPath
     private let exchange: any HTTPExchange
@@ -40,6 +41,7 @@ final class AppendSession {
         exchange.onBody = { [self] in received($0) }
         exchange.onBodyEnd = { [self] in inputEnded() }
         exchange.onAbort = { [self] in abandoned() }
+        exchange.onWritable = { [self] in resumeIfFree() }
         path.metrics.appendSessions += 1
         session = path.opened { [self] in drain() }
         exchange.respond(200, SessionHeaders.all)
@@ -110,10 +112,15 @@ final class AppendSession {
     // MARK: Back-pressure
 
     private func pauseIfFull() {
-        guard !isPaused, acceptsInput, pipe.isFull else { return }
+        guard !isPaused, acceptsInput, pipe.isFull || isClientSlow else { return }
         isPaused = true
         exchange.setReading(false)
-        if !pipe.isHeldBySession { waitForRoom() }
+        if pipe.isFull, !pipe.isHeldBySession { waitForRoom() }
+    }
+
+    /// Once this is true the exchange has passed its own high mark, so `onWritable` will follow.
+    private var isClientSlow: Bool {
+        exchange.unsentBytes >= path.limits.responseBufferBytesMax
     }
 
     private func waitForRoom() {
@@ -126,7 +133,7 @@ final class AppendSession {
     }
 
     private func resumeIfFree() {
-        guard isPaused, !isOver else { return }
+        guard isPaused, !isOver, !isClientSlow else { return }
         guard !pipe.isFull else {
             if !pipe.isHeldBySession { waitForRoom() }
             return
@@ -187,6 +194,7 @@ final class AppendSession {
         exchange.onBody = nil
         exchange.onBodyEnd = nil
         exchange.onAbort = nil
+        exchange.onWritable = nil
         pipe.onFailure = nil
         pipe.close()
     }

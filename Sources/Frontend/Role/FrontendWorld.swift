@@ -15,10 +15,13 @@ package struct FrontendWorld {
     package let random: RandomSource
     package let log: EventLog
     package let metrics: Metrics
+    /// Where the cacheys of the zone are found; nil to read the buckets directly.
+    package let cacheys: (any CacheyRegistry)?
 
     package init(
         loop: any Loop, metadata: any MetadataStore, calls: any CallClient, buckets: [Bucket],
-        random: RandomSource, log: EventLog, metrics: Metrics
+        random: RandomSource, log: EventLog, metrics: Metrics,
+        cacheys: (any CacheyRegistry)? = nil
     ) {
         self.loop = loop
         self.metadata = metadata
@@ -27,6 +30,7 @@ package struct FrontendWorld {
         self.random = random
         self.log = log
         self.metrics = metrics
+        self.cacheys = cacheys
     }
 }
 
@@ -34,6 +38,10 @@ package struct FrontendWorld {
 package struct FrontendLimits: Sendable {
     /// The bearer token that may do everything; nil only where an open cell was asked for.
     package var rootToken: String?
+    /// Only cacheys of this zone are asked.
+    package var zone = "local"
+    /// How long a cachey may take for a page before the next one is asked.
+    package var cacheyNanoseconds: Nanoseconds = .seconds(3)
     /// Bytes of append batches in flight: of the process, of one stream, of one session.
     package var processInFlightBytesMax = 128 << 20
     package var streamInFlightBytesMax = 8 << 20
@@ -50,6 +58,8 @@ package struct FrontendLimits: Sendable {
     package var followerBufferBytesMax = 4 << 20
     /// Bytes of a response that wait for the client before reading on stops.
     package var responseBufferBytesMax = 2 << 20
+    /// Bytes of all responses to readers: not taken by their clients yet, fetched, or queued.
+    package var processResponseBytesMax = 256 << 20
 
     package init(rootToken: String?) { self.rootToken = rootToken }
 }

@@ -27,7 +27,10 @@ final class ReadCatchUp {
     var onReady: (() -> Void)?
     let plan: ReadPlan
     private let path: DataPath
+    private let share: ResponseBudget.Share
     private let begin: ReadStart
+    /// Whose run was handed out last: counted as fetched until the next one is asked for.
+    private var current: Slot?
     private var slots: Deque<Slot> = []
     private var isStale = false
     private var isClosed = false
@@ -54,6 +57,7 @@ final class ReadCatchUp {
         /// Of some blocks of a segment.
         let blocks: (index: SegmentIndex, range: Range<Int>)?
         var isIssued = false
+        var isAbandoned = false
         var result: Result<Bytes, ReadFetcher.Failure>?
 
         init(
@@ -67,10 +71,20 @@ final class ReadCatchUp {
             self.segment = segment
             self.blocks = blocks
         }
+
+        /// The same fetch, to be made again.
+        func again(from: SeqNum) -> Slot {
+            Slot(
+                bucket: bucket, object: object, range: range, from: max(self.from, from),
+                segment: segment, blocks: blocks)
+        }
     }
 
-    init(_ path: DataPath, _ plan: ReadPlan, begin: ReadStart) {
+    init(
+        _ path: DataPath, _ plan: ReadPlan, begin: ReadStart, share: ResponseBudget.Share
+    ) {
         self.path = path
+        self.share = share
         self.plan = plan
         self.begin = begin
         madeAt = path.world.loop.now
@@ -83,8 +97,36 @@ final class ReadCatchUp {
         guard !isClosed else { return }
         isClosed = true
         onReady = nil
-        for slot in slots where slot.isIssued { path.readAheadBytes -= slot.range.count }
+        release()
         slots = []
+    }
+
+    /// Lets go of all that was fetched, to fetch it again when it is asked for: from `position`
+    /// on, where the last run `isUnread` in part.
+    func rewind(to position: SeqNum, isUnread: Bool) {
+        guard !isClosed else { return }
+        if let current, isUnread { slots.prepend(current.again(from: position)) }
+        release()
+        for (index, slot) in slots.enumerated() where slot.isIssued {
+            slots[index] = slot.again(from: slot.from)
+        }
+        window = 2
+    }
+
+    private func release() {
+        releaseCurrent()
+        var bytes = 0
+        for slot in slots where slot.isIssued {
+            // What is on its way stays counted until it is there.
+            if slot.result == nil { slot.isAbandoned = true } else { bytes += slot.range.count }
+        }
+        if bytes > 0 { share.fetched -= bytes }
+    }
+
+    private func releaseCurrent() {
+        guard let slot = current else { return }
+        current = nil
+        share.fetched -= slot.range.count
     }
 
     private static func slot(_ piece: ReadPlan.Piece) -> Slot {
@@ -111,20 +153,27 @@ final class ReadCatchUp {
         var bytes = 0
         for slot in slots.prefix(window) {
             bytes += slot.range.count
-            // One range is always on its way, whatever its size.
-            let isAllowed =
-                bytes <= Self.bytesAheadMax && path.readAheadBytes < DataPath.readAheadBytesMax
-            guard isAllowed || slot === slots.first else { return }
-            if !slot.isIssued { issue(slot) }
+            // The next range is fetched whatever its size, in its turn.
+            let isNext = slot === slots.first
+            guard bytes <= Self.bytesAheadMax || isNext else { return }
+            if slot.isIssued { continue }
+            guard share.fetch(slot.range.count, isNext: isNext) else {
+                // Who waits for its turn holds nothing that others wait for.
+                if isNext { rewind(to: slot.from, isUnread: false) }
+                return
+            }
+            issue(slot)
         }
     }
 
     private func issue(_ slot: Slot) {
         slot.isIssued = true
-        path.readAheadBytes += slot.range.count
         path.fetcher.fetch(bucket: slot.bucket, object: slot.object, range: slot.range) {
-            [weak self] result in
-            guard let self, !self.isClosed else { return }
+            [weak self, share] result in
+            guard !slot.isAbandoned, let self, !self.isClosed else {
+                share.fetched -= slot.range.count
+                return
+            }
             slot.result = result
             if self.slots.first === slot { self.onReady?() }
         }
@@ -132,10 +181,12 @@ final class ReadCatchUp {
 
     /// The next run of records, none of them below what is wanted.
     func next() -> Next {
+        releaseCurrent()
         while true {
             guard let slot = slots.first else { return .done }
             guard let result = slot.result else {
-                return isStale && !slot.isIssued ? .planAgain : .wait
+                if !slot.isIssued { pump() }
+                return isStale && slots.first?.isIssued == false ? .planAgain : .wait
             }
             switch result {
             case .failure(.gone): return .planAgain
@@ -143,11 +194,14 @@ final class ReadCatchUp {
             case .success(let bytes):
                 do throws(DecodeError) {
                     slots.removeFirst()
-                    path.readAheadBytes -= slot.range.count
+                    current = slot
                     window = min(window * 2, Self.windowMax)
                     let run = try open(slot, bytes)
-                    pump()
-                    if let run, !run.isEmpty { return .run(run) }
+                    if let run, !run.isEmpty {
+                        pump()
+                        return .run(run)
+                    }
+                    releaseCurrent()
                 } catch {
                     path.world.log.error(
                         "bad_object", [("object", slot.object), ("error", "\(error)")])

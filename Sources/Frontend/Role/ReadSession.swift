@@ -15,7 +15,7 @@ internal import RPC
 /// stream's follow at that position, and whenever it falls out (too slow a client, a channel lost)
 /// it plans again from there. Limits are subtracted by what was delivered, and survive all of that.
 final class ReadSession: FollowReader {
-    private enum Phase {
+    enum Phase {
         case planning
         case catchingUp(ReadCatchUp)
         /// Fell behind the follow, and the client has yet to take what it was sent.
@@ -24,37 +24,40 @@ final class ReadSession: FollowReader {
         case following
         case over
     }
-    private let path: DataPath
-    private let exchange: any HTTPExchange
-    private let sink: any ReadSink
-    private let query: ReadQuery
-    private let lookup: StreamLookup
+    let path: DataPath
+    let exchange: any HTTPExchange
+    let sink: any ReadSink
+    let query: ReadQuery
+    let lookup: StreamLookup
     private let planning: ReadPlanning
     private let arrived: Nanoseconds
+    let share: ResponseBudget.Share
     private var session: UInt64 = 0
-    private var phase = Phase.planning
-    private var limits: ReadLimits
-    private(set) var position: SeqNum = 0
+    var phase = Phase.planning
+    var limits: ReadLimits
+    var position: SeqNum = 0
     /// The stable tail, where it is right at `position`.
-    private var reached: StreamPosition?
-    private var deliveredCount = 0
+    var reached: StreamPosition?
+    var deliveredCount = 0
     /// The first record of a start by timestamp was not found yet.
-    private var isSeeking = false
+    var isSeeking = false
     /// What `lookup` says of the owner was refused.
-    private var isOwnerDoubtful = false
+    var isOwnerDoubtful = false
 
     // Catching up.
     private var open = ReadDelivery()
     private var rest: Bytes?
+    /// What a unary sink gathers until the end.
+    private var gatheredBytes = 0
     private var openTimer: Timer?
     private var isOpenOverdue = false
-    private var plansWithoutProgress = 0
-    private var stuckSince: Nanoseconds?
+    var plansWithoutProgress = 0
+    var stuckSince: Nanoseconds?
 
     // At the tail.
-    private var lagging: Deque<FollowPush> = []
-    private var laggingBytes = 0
-    private let timers: ReadTimers
+    var lagging: Deque<FollowPush> = []
+    var laggingBytes = 0
+    let timers: ReadTimers
 
     private static let plansWithoutProgressMax = 8
     /// How long a batch that could be sent waits for the records behind it.
@@ -72,12 +75,18 @@ final class ReadSession: FollowReader {
         self.arrived = arrived
         limits = query.limits
         planning = ReadPlanning(path: path, stream: lookup.stream)
+        share = ResponseBudget.Share(path.responses, exchange)
         timers = ReadTimers(
             world: path.world, silence: path.limits.heartbeatNanoseconds,
             waitSeconds: query.waitSeconds)
         timers.onWaitOver = { [weak self] in self?.waitEnded() }
         timers.onSilence = { [weak self] in self?.beat() }
-        exchange.onAbort = { [self] in leave() }
+        share.resume = { [weak self] in self?.advance() }
+        share.shrink = { [weak self] in self?.shrink() }
+        exchange.onAbort = { [self] in
+            leave()
+            share.end(isGone: true)
+        }
         exchange.onWritable = { [self] in advance() }
         path.metrics.readSessions += 1
         session = path.opened { [self] in
@@ -86,7 +95,7 @@ final class ReadSession: FollowReader {
         path.world.loop.spawn { [self] in await begin() }
     }
 
-    private var isOver: Bool { if case .over = phase { true } else { false } }
+    var isOver: Bool { if case .over = phase { true } else { false } }
 
     // MARK: The start
 
@@ -140,13 +149,13 @@ final class ReadSession: FollowReader {
 
     private func catchUp(_ plan: ReadPlan, _ start: ReadStart) {
         position = plan.position
-        let source = ReadCatchUp(path, plan, begin: start)
+        let source = ReadCatchUp(path, plan, begin: start, share: share)
         phase = .catchingUp(source)
         source.onReady = { [weak self] in self?.advance() }
         advance()
     }
 
-    private func planAgain(at start: ReadStart) {
+    func planAgain(at start: ReadStart) {
         closeSource()
         phase = .planning
         plansWithoutProgress += 1
@@ -179,23 +188,56 @@ final class ReadSession: FollowReader {
     }
 
     /// Does what can be done now: the client, or what was waited for, is ready.
-    private func advance() {
+    func advance() {
         switch phase {
         case .catchingUp(let source): deliver(from: source)
         case .following: deliverLagging()
-        case .stalled: if hasRoom { planAgain(at: .seqNum(position)) }
+        case .stalled: if hasRoom { planAgain(at: .seqNum(position)) } else { holdBack() }
         case .planning, .joining, .over: break
         }
+        countQueued()
     }
 
-    /// Once this is false the exchange has passed its own high mark, so `onWritable` will follow.
-    private var hasRoom: Bool {
-        exchange.unsentBytes < path.limits.responseBufferBytesMax
+    /// Once this is false, call `holdBack`.
+    var hasRoom: Bool {
+        let unsent = exchange.unsentBytes
+        return unsent < path.limits.responseBufferBytesMax && (unsent == 0 || !isTight)
+    }
+
+    var isTight: Bool { path.responses.isTight }
+
+    /// The exchange has passed its own high mark, so `onWritable` will follow; or the budget is
+    /// tight, and calls.
+    func holdBack() {
+        share.measure()
+        if isTight { share.wait() }
+    }
+
+    func countQueued() {
+        guard !isOver else { return }
+        let queued = open.storedBytes + laggingBytes + gatheredBytes
+        if queued != share.queued { share.queued = queued }
+    }
+
+    /// The budget is tight, and the client takes nothing: others need what is fetched more.
+    private func shrink() {
+        switch phase {
+        case .catchingUp(let source):
+            source.rewind(to: position, isUnread: rest != nil)
+            rest = nil
+            share.wait()
+        case .following: if !lagging.isEmpty { fallBehind() }
+        case .planning, .stalled, .joining, .over: break
+        }
+        countQueued()
     }
 
     private func deliver(from source: ReadCatchUp) {
         while hasRoom || sink.isUnary {
             guard case .catchingUp(let current) = phase, current === source else { return }
+            if sink.isUnary, isTight, gatheredBytes >= ResponseBudget.smallBatchBytes {
+                return end()
+            }
             if let run = rest {
                 rest = nil
                 take(run, source)
@@ -217,6 +259,7 @@ final class ReadSession: FollowReader {
             case .failed(let error): return fail(error)
             }
         }
+        holdBack()
     }
 
     /// Where the next plan begins: a timestamp is looked for until something was found.
@@ -252,6 +295,7 @@ final class ReadSession: FollowReader {
             var bounds = ReadBatchBounds.standard
             bounds.recordsMax -= open.count
             bounds.meteredBytesMax -= open.meteredBytes
+            if isTight { bounds.storedBytesMax = ResponseBudget.smallBatchBytes }
             bounds.storedBytesMax -= open.storedBytes
             guard bounds.recordsMax > 0 else {
                 rest = run
@@ -288,7 +332,7 @@ final class ReadSession: FollowReader {
     }
 
     /// The first sequence number; throws unless the records are those that are due.
-    private func check(_ cut: RecordCut, _ last: StreamPosition) throws(DecodeError) -> SeqNum {
+    func check(_ cut: RecordCut, _ last: StreamPosition) throws(DecodeError) -> SeqNum {
         var walk = StoredRecords(cut.records)
         let first = try walk.nextHead()?.position.seqNum ?? 0
         // A timestamp may begin anywhere behind the plan's position.
@@ -310,7 +354,7 @@ final class ReadSession: FollowReader {
         emit(delivery)
     }
 
-    private func emit(_ delivery: ReadDelivery) {
+    func emit(_ delivery: ReadDelivery) {
         guard delivery.count > 0, !isOver else { return }
         plansWithoutProgress = 0
         stuckSince = nil
@@ -319,156 +363,29 @@ final class ReadSession: FollowReader {
         timers.delivered()
         do throws(APIError) {
             try sink.deliver(delivery)
+            if sink.isUnary { gatheredBytes += delivery.storedBytes }
+            countQueued()
+            share.measure()
         } catch {
             fail(error)
         }
     }
 
-    // MARK: At the tail
-
-    private func atTail(_ tail: StreamPosition) {
-        if limits.isExhausted || !query.mayFollow { return end() }
-        if sink.isUnary, deliveredCount > 0 { return end() }
-        guard timers.beginWait() else { return end() }
-        reached = tail.seqNum == position ? tail : nil
-        join()
-    }
-
-    private func join() {
-        phase = .joining
-        isSeeking = false
-        path.hub.join(self, lookup, isOwnerDoubtful: isOwnerDoubtful)
-    }
-
-    func followBegan() {
-        guard case .joining = phase else { return }
-        phase = .following
-        isOwnerDoubtful = false
-        stuckSince = nil
-        plansWithoutProgress = 0
-        if let reached, reached.seqNum == position, lagging.isEmpty { sink.heartbeat(reached) }
-        if !sink.isUnary { timers.beginSilence() }
-    }
-
-    func followPushed(_ push: FollowPush) {
-        switch phase {
-        case .joining, .following: break
-        case .planning, .catchingUp, .stalled, .over: return
-        }
-        let end = push.firstSeqNum + UInt64(push.count)
-        guard end > (lagging.last.map { $0.firstSeqNum + UInt64($0.count) } ?? position) else {
-            return
-        }
-        if lagging.isEmpty, hasRoom { return deliver(push) }
-        lagging.append(push)
-        laggingBytes += push.records.count
-        if laggingBytes > path.limits.followerBufferBytesMax { fallBehind() }
-    }
-
-    /// The client is too slow: what it still needs is read from objects once it takes more.
-    private func fallBehind() {
-        path.metrics.readFallbacks.add()
-        leaveFollow()
-        phase = .stalled
-        advance()
-    }
-
-    private func leaveFollow() {
-        path.hub.leave(self, lookup.stream.id)
-        timers.endSilence()
-        lagging = []
-        laggingBytes = 0
-        reached = nil
-    }
-
-    private func deliverLagging() {
-        while hasRoom, case .following = phase, let push = lagging.popFirst() {
-            laggingBytes -= push.records.count
-            deliver(push)
-        }
-    }
-
-    private func deliver(_ push: FollowPush) {
-        do throws(DecodeError) {
-            if let whole = ReadDelivery(push, at: position, limits) {
-                position = push.tail.seqNum
-                reached = push.tail
-                emit(whole)
-                if sink.isUnary { end() }
-                return
-            }
-            guard push.firstSeqNum <= position else {
-                throw DecodeError(.malformed("a push beyond the position"), at: 0)
-            }
-            var run = push.records
-            if push.firstSeqNum < position {
-                run = run.dropFirst(try StoredRecords.offset(in: run, seqNum: position))
-            }
-            while !run.isEmpty, !isOver {
-                let cut = try limits.cut(run)
-                run = run.dropFirst(cut.records.count)
-                if let last = cut.last {
-                    let first = try check(cut, last)
-                    var delivery = ReadDelivery()
-                    delivery.add(cut, first: first, last: last)
-                    limits.subtract(cut)
-                    position = last.seqNum + 1
-                    if position == push.tail.seqNum { delivery.tail = push.tail }
-                    emit(delivery)
-                }
-                if cut.stop == .limitReached, !isOver { return end() }
-            }
-            if isOver { return }
-            reached = push.tail.seqNum == position ? push.tail : nil
-            if sink.isUnary { end() }
-        } catch {
-            path.world.log.error("bad_push", [("error", "\(error)")])
-            fail(APIError(.other, "the stream's channel sent what cannot be read"))
-        }
-    }
-
-    func followEnded(_ end: FollowEnd) {
-        guard !isOver else { return }
-        if case .failed(let error) = end { return fail(error) }
-        leaveFollow()
-        let now = path.world.loop.now
-        let since = stuckSince ?? now
-        stuckSince = since
-        if now - since > path.limits.callNanoseconds {
-            return fail(APIError(.unavailable, "the stream's channel was lost"))
-        }
-        if end == .lost { isOwnerDoubtful = true }
-        planAgain(at: .seqNum(position))
-    }
-
-    /// The wait is over. While something is on its way from objects it counts again at the tail.
-    private func waitEnded() {
-        switch phase {
-        case .joining, .following: if lagging.isEmpty { end() }
-        case .planning, .catchingUp, .stalled, .over: break
-        }
-    }
-
-    private func beat() {
-        guard case .following = phase, lagging.isEmpty, hasRoom, let reached,
-            reached.seqNum == position
-        else { return }
-        sink.heartbeat(reached)
-    }
-
     // MARK: The end
 
-    private func end() {
+    func end() {
         guard !isOver else { return }
         leave()
         sink.end()
+        share.end(isGone: false)
     }
 
-    private func fail(_ error: APIError) {
+    func fail(_ error: APIError) {
         guard !isOver else { return }
         path.metrics.readFailures.add()
         leave()
         sink.fail(error)
+        share.end(isGone: false)
     }
 
     private func leave() {

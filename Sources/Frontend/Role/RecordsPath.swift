@@ -15,10 +15,12 @@ final class DataPath {
     let fetcher: ReadFetcher
     let codec = Codec()
     private(set) lazy var hub = FollowHub(self)
-    /// Bytes that readers fetch or have fetched, and have not delivered.
-    var readAheadBytes = 0
-    /// Beyond this, a reader fetches no more than the range that it needs next.
-    static let readAheadBytesMax = 512 << 20
+    let responses: ResponseBudget
+    private var sweepTimer: Timer?
+    private var sweepsAt: Nanoseconds = 0
+    private var isWakeDue = false
+    private static let tightSweepNanoseconds: Nanoseconds = .milliseconds(25)
+    private static let sweepNanoseconds: Nanoseconds = .milliseconds(500)
     private var sessions: [UInt64: () -> Void] = [:]
     private var sessionsOpened: UInt64 = 0
 
@@ -29,7 +31,38 @@ final class DataPath {
         metrics = RecordsMetrics(world.metrics)
         budget = AppendBudget(limits: limits)
         fetcher = ReadFetcher(world: world, limits: limits, metrics: metrics)
+        responses = ResponseBudget(limits: limits)
         metrics.addGauges(world.metrics, budget)
+        world.metrics.gauge("response_bytes", help: "Bytes held for readers.") { [responses] in
+            Double(responses.bytes)
+        }
+        responses.onWork = { [weak self] in self?.sweepLater() }
+        responses.onRelease = { [weak self] in self?.wakeSoon() }
+    }
+
+    /// Sees to it that what readers' clients take is measured in time.
+    private func sweepLater() {
+        let delay =
+            responses.isUrgent ? Self.tightSweepNanoseconds : Self.sweepNanoseconds
+        let at = world.loop.now + delay
+        if sweepTimer != nil, sweepsAt <= at { return }
+        sweepTimer?.cancel()
+        sweepsAt = at
+        sweepTimer = world.loop.after(delay) { [weak self] in
+            guard let self else { return }
+            self.sweepTimer = nil
+            self.responses.sweep(now: self.world.loop.now)
+            if self.responses.hasWork { self.sweepLater() }
+        }
+    }
+
+    private func wakeSoon() {
+        guard !isWakeDue else { return }
+        isWakeDue = true
+        world.loop.soon { [weak self] in
+            self?.isWakeDue = false
+            self?.responses.wake()
+        }
     }
 
     /// Registers an open session: what to do with it when this process is about to stop.
@@ -53,6 +86,10 @@ final class DataPath {
         case .none: return frame.payload
         case .zstd: coding = .zstd
         case .gzip: coding = .gzip
+        }
+        // No bytes are a body of no bytes, but never a whole message of a coding.
+        guard !frame.payload.isEmpty else {
+            throw APIError(.badFrame, "a frame does not decompress: it is empty")
         }
         do throws(DecompressionError) {
             return try codec.decompress(

@@ -46,7 +46,8 @@ extension SettingTable {
         process: "cachey",
         summary: "Reads objects for the frontends of its zone, and keeps them.",
         settings: [
-            Setting.cacheyListen, Setting.cacheyRPCListen, Setting.rpcAddress, Setting.metadata,
+            Setting.cacheyListen, Setting.cacheyRPCListen, Setting.rpcAddress,
+            Setting.rpcTLSCertificate, Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.metadata,
             Setting.store, Setting.zone, Setting.pageBytes, Setting.memoryBytes, Setting.diskPath,
             Setting.diskBytes, Setting.hedgePercentile, Setting.hedgeBudgetPercent,
             Setting.leaseTTL, Setting.adminListen, Setting.drainTimeout,

@@ -174,6 +174,17 @@ extension Setting where Value == Int {
     package static var frontends: Setting {
         .integer("frontends", 0...64, 1, "How many frontends run on this host.")
     }
+    package static var cacheys: Setting {
+        .integer("cacheys", 0...16, 1, "How many cacheys run on this host.")
+    }
+    package static var bgtasks: Setting {
+        .integer("bgtasks", 0...16, 1, "How many bgtask workers run on this host.")
+    }
+    package static var cacheyPort: Setting {
+        .integer(
+            "cachey-port", 1...65_000, 8_090, "The HTTP port of the first cachey; others count up."
+        )
+    }
     package static var frontendPort: Setting {
         .integer(
             "frontend-port", 1...65_000, 8_080, "The port of the first frontend; others count up.")
@@ -249,17 +260,20 @@ extension SettingTable {
             ("cop locate s2://BASIN/STREAM", "Prints which channel owns a stream, and its state."),
             ("cop inspect OBJECT", "Decodes a chunk, a seal or a segment object."),
             ("cop doctor", "Checks the object store and the database."),
+            ("cop list-tasks [TASK]", "Prints the parts of background work and who does them."),
+            ("cop run-task TASK [--dry-run]", "Does one task of background work once."),
         ],
         settings: [
-            Setting.metadata, Setting.store, Setting.channels, Setting.frontends, Setting.host,
+            Setting.metadata, Setting.store, Setting.channels, Setting.frontends, Setting.cacheys,
+            Setting.bgtasks, Setting.cacheyPort, Setting.host,
             Setting.frontendPort, Setting.rpcPort, Setting.adminPort, Setting.rootTokenFile,
             Setting.programs, Setting.zone, Setting.storageClass, Setting.leaseTTL,
             Setting.leaseMargin, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
-            Setting.output,
+            Setting.output, Setting.isDryRun,
         ])
 
-    package static let all = [frontend, channel, cachey, cop]
+    package static let all = [frontend, channel, cachey, bgtask, cop]
 
     /// The whole of `docs/configuration.md`.
     package static var document: String {

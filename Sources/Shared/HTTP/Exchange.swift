@@ -53,8 +53,15 @@ package protocol HTTPExchange: AnyObject {
     func write(_ parts: [Bytes])
     /// The response is complete. If the request's body is not, HTTP/1.1 closes the connection.
     func finish()
+    /// `finish`, with trailers behind the body where the response can carry any: HTTP/2, and a
+    /// chunked body of HTTP/1.1. Elsewhere they are dropped. Names in lower case.
+    func finish(trailers: [(name: String, value: String)])
     /// Ends the exchange without a complete response.
     func abort()
+}
+
+extension HTTPExchange {
+    package func finish(trailers: [(name: String, value: String)]) { finish() }
 }
 
 /// Where requests arrive. Confined to one loop.

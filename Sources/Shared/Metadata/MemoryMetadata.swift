@@ -13,7 +13,7 @@ internal import Synchronization
 /// effects are for the simulator to put around it.
 package final class MemoryMetadata: MetadataStore {
     private let state = Mutex(MemoryState())
-    private let now: @Sendable () -> UInt64
+    let now: @Sendable () -> UInt64
 
     /// `now` tells the milliseconds since the Unix epoch.
     package init(now: @escaping @Sendable () -> UInt64) { self.now = now }
@@ -160,7 +160,13 @@ package final class MemoryMetadata: MetadataStore {
     }
 
     package func flush(_ flush: Flush) async throws(MetadataError) -> FlushResult {
-        try step { state throws(MetadataError) in try state.flush(flush) }
+        try step { state throws(MetadataError) in
+            let result = try state.flush(flush)
+            if result == .done {
+                state.noteCreation(of: flush.parts.flatMap(\.segments), now: now())
+            }
+            return result
+        }
     }
 
     package func streamlets(
@@ -197,7 +203,7 @@ package final class MemoryMetadata: MetadataStore {
         step { $0.releaseLease(name, holder: holder) }
     }
 
-    private func step<Answer: Sendable, Failure: Error>(
+    func step<Answer: Sendable, Failure: Error>(
         _ body: (inout MemoryState) throws(Failure) -> Answer
     ) throws(Failure) -> Answer {
         try state.withLock { (state) throws(Failure) -> Answer in try body(&state) }

@@ -93,6 +93,7 @@ extension MemoryState {
             throw sealBelowFlushedEnd()
         }
         if misfit == nil {
+            try refuseCondemned(flush.parts.flatMap(\.segments))
             for part in flush.parts { apply(part) }
         }
         channels[channel.id]?.flushedEnd = max(channel.flushedEnd, flush.flushedEnd)

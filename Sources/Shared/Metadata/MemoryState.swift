@@ -39,6 +39,8 @@ struct MemoryState {
     var channels: [ChannelID: ChannelRow] = [:]
     var channelIDLast: UInt64 = 0
     var leases: [String: LeaseEntry] = [:]
+    var housekeeping = HousekeepingState()
+    var cacheys = CacheyRows()
 
     // MARK: Basins
 

@@ -23,7 +23,9 @@ package final class Metrics {
     package func counter(
         _ name: String, labels: String = "", help: String, reading read: @escaping () -> UInt64
     ) {
-        add(name, "counter", help, labels) { [.init(suffix: "", labels: labels, value: "\(read())")] }
+        add(name, "counter", help, labels) {
+            [.init(suffix: "", labels: labels, value: "\(read())")]
+        }
     }
 
     /// A value that is read when somebody asks.

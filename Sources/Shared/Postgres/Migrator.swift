@@ -52,9 +52,11 @@ struct Migrator: ~Copyable {
 
     deinit { PQfinish(connection) }
 
-    /// `migrations` are numbered from 1 without gaps.
+    /// `migrations` are in the order of their numbers.
     borrowing func run(_ migrations: [Migration]) throws(MetadataError) -> [Int] {
-        precondition(migrations.map(\.number) == Array(1...migrations.count), "a gap in numbers")
+        precondition(
+            zip(migrations, migrations.dropFirst()).allSatisfy { $0.number < $1.number },
+            "migrations are in order")
         let encoding = try execute("SHOW server_encoding")
         guard encoding.first == ["UTF8"] else {
             throw MetadataError(.failed, "the database's encoding is not UTF8")

@@ -29,9 +29,9 @@ package final class PostgresMetadata: MetadataStore {
         let applied = try await ask(.schemaVersion, []).rows
         var row = ColumnReader(applied)
         let version = try row.numberIfAny(Int.self) ?? 0
-        guard version >= Migration.all.count else {
-            throw MetadataError(
-                .failed, "the schema is at migration \(version) of \(Migration.all.count)")
+        let newest = Migration.all.map(\.number).max() ?? 0
+        guard version >= newest else {
+            throw MetadataError(.failed, "the schema is at migration \(version) of \(newest)")
         }
     }
 

@@ -19,6 +19,8 @@ package enum Method: UInt8, Sendable, CaseIterable {
     case refresh = 6
     /// The channel flushes, closes its streamlets, and exits.
     case drain = 7
+    /// `FetchRequest`, then the range's bytes as messages, in order; ended by `FetchReply`.
+    case fetch = 8
 }
 
 /// How a call ended. The number is on the wire.
@@ -54,6 +56,10 @@ package enum Status: UInt16, Sendable, CaseIterable {
     case streamDeleted = 69
     /// Some record lacks the timestamp that the stream requires; nothing was done.
     case timestampMissing = 70
+    /// None of the buckets has the object.
+    case objectNotFound = 71
+    /// The range begins at or beyond the object's end.
+    case rangeNotSatisfiable = 72
 }
 
 /// One end of a call: an exchange of messages under one number, over a connection that many calls

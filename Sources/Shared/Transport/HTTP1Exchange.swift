@@ -32,9 +32,18 @@ final class HTTP1Exchange: HTTPExchange {
         case untilClose
     }
 
+    /// A target without the scheme and the authority that it may begin with.
+    private static func originForm(_ target: String) -> Substring {
+        for scheme in ["http://", "https://"] where target.hasPrefix(scheme) {
+            let rest = target.dropFirst(scheme.count)
+            return rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
+        }
+        return target[...]
+    }
+
     init(_ head: HTTPRequestHead, on connection: HTTP1Connection) {
         self.connection = connection
-        let uri = head.uri
+        let uri = Self.originForm(head.uri)
         let mark = uri.firstIndex(of: "?")
         request = HTTPRequest(
             method: head.method.rawValue, path: String(uri[..<(mark ?? uri.endIndex)]),
@@ -124,11 +133,13 @@ final class HTTP1Exchange: HTTPExchange {
         if unsentBytes > connection.settings.unsentBytesHigh { passedHighMark = true }
     }
 
-    func finish() {
+    func finish() { finish(trailers: []) }
+
+    func finish(trailers: [(name: String, value: String)]) {
         precondition(isResponding, "the head of a response comes first")
         guard !isResponseOver else { return }
         isResponseOver = true
-        if case .chunked = framing { connection.send([HTTP1Head.lastChunk]) }
+        if case .chunked = framing { connection.send([HTTP1Head.lastChunk(trailers)]) }
         if case .length(let left) = framing, left > 0 { keepsAlive = false }
         release()
         isReading = true
@@ -175,7 +186,16 @@ final class HTTP1Exchange: HTTPExchange {
 /// Heads of HTTP/1.1 responses.
 enum HTTP1Head {
     static let lineEnd = Bytes(utf8: "\r\n")
-    static let lastChunk = Bytes(utf8: "0\r\n\r\n")
+    private static let plainLastChunk = Bytes(utf8: "0\r\n\r\n")
+
+    static func lastChunk(_ trailers: [(name: String, value: String)]) -> Bytes {
+        if trailers.isEmpty { return plainLastChunk }
+        var writer = ByteWriter(capacity: 256)
+        writer.write(utf8: "0\r\n")
+        writeFields(trailers, into: &writer)
+        writer.write(utf8: "\r\n")
+        return writer.finish()
+    }
 
     static func encode(
         _ status: Int, _ headers: [(name: String, value: String)], keepsAlive: Bool
@@ -183,15 +203,21 @@ enum HTTP1Head {
         var writer = ByteWriter(capacity: 256)
         let reason = HTTPResponseStatus(statusCode: status).reasonPhrase
         writer.write(utf8: "HTTP/1.1 \(status) \(reason)\r\n")
-        for (name, value) in headers {
+        writeFields(headers, into: &writer)
+        if !keepsAlive { writer.write(utf8: "connection: close\r\n") }
+        writer.write(utf8: "\r\n")
+        return writer.finish()
+    }
+
+    private static func writeFields(
+        _ fields: [(name: String, value: String)], into writer: inout ByteWriter
+    ) {
+        for (name, value) in fields {
             writer.write(utf8: name)
             writer.write(utf8: ": ")
             writeValue(value, into: &writer)
             writer.write(utf8: "\r\n")
         }
-        if !keepsAlive { writer.write(utf8: "connection: close\r\n") }
-        writer.write(utf8: "\r\n")
-        return writer.finish()
     }
 
     /// A value that came from elsewhere must not begin a header of its own.

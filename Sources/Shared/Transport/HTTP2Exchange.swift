@@ -27,6 +27,7 @@ final class HTTP2Exchange: HTTPExchange {
 
     private var head: HPACKHeaders?
     private var pending: [Bytes] = []
+    private var trailers: [(name: String, value: String)] = []
     private var isListed = false
     private var isResponding = false
     private var isResponseOver = false
@@ -123,9 +124,12 @@ final class HTTP2Exchange: HTTPExchange {
         list()
     }
 
-    func finish() {
+    func finish() { finish(trailers: []) }
+
+    func finish(trailers: [(name: String, value: String)]) {
         precondition(isResponding, "the head of a response comes first")
         guard !isGone, !isResponseOver else { return }
+        self.trailers = trailers
         end()
         list()
     }
@@ -166,9 +170,11 @@ final class HTTP2Exchange: HTTPExchange {
         isListed = false
         guard !isGone, !isEndWritten else { return }
         let ends = isResponseOver
+        // Trailers end the stream; else the last piece of the body does, or the head.
+        let bodyEnds = ends && trailers.isEmpty
         if let head {
             self.head = nil
-            let endsHere = ends && pending.isEmpty
+            let endsHere = bodyEnds && pending.isEmpty
             isEndWritten = endsHere
             connection.write(id, .headers(.init(headers: head, endStream: endsHere)))
         }
@@ -176,7 +182,10 @@ final class HTTP2Exchange: HTTPExchange {
         isEndWritten = ends
         let parts = pending
         pending = []
-        writeData(parts, ends: ends)
+        if !parts.isEmpty || bodyEnds { writeData(parts, ends: bodyEnds) }
+        guard ends, !bodyEnds else { return }
+        connection.write(
+            id, .headers(.init(headers: HTTP2Head.fields(trailers), endStream: true)))
     }
 
     private func writeData(_ parts: [Bytes], ends: Bool) {
@@ -283,9 +292,12 @@ enum HTTP2Head {
     static func response(
         _ status: Int, _ headers: [(name: String, value: String)]
     ) -> HPACKHeaders {
+        fields([(":status", String(status))] + headers)
+    }
+
+    static func fields(_ headers: [(name: String, value: String)]) -> HPACKHeaders {
         var fields = HPACKHeaders()
-        fields.reserveCapacity(headers.count + 1)
-        fields.add(name: ":status", value: String(status))
+        fields.reserveCapacity(headers.count)
         for (name, value) in headers where name != "connection" && name != "transfer-encoding" {
             fields.add(name: name.lowercased(), value: value)
         }

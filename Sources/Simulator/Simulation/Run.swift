@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import ChannelRole
 internal import HTTP
 package import Primitives
-package import Records
+internal import Records
 
 /// One simulated life of a cell under load and faults, from a seed.
 package struct Run {
     package var seed: UInt64
-    package var frontends = 2
+    package var frontends = 3
     package var channels = 3
     package var clients = 5
-    package var streams = 3
     /// How long clients and faults go on, in virtual time; then the world heals and is checked.
     package var duration: Nanoseconds = .seconds(30)
-    package var faults = Faults()
+    package var faults: Faults
     package var keepsTrace = false
-    /// For mutants: what to change in every channel.
-    package var adjustChannel: (inout ChannelLimits) -> Void = { _ in }
+    package var mutant: Mutant?
 
-    package init(seed: UInt64) { self.seed = seed }
+    /// The seed decides what goes wrong, and how often.
+    package init(seed: UInt64) {
+        self.seed = seed
+        faults = .swarm(seed: seed)
+    }
 
     package struct Outcome {
         package var seed: UInt64
@@ -29,6 +30,10 @@ package struct Run {
         package var acknowledged: Int
         package var crashes: Int
         package var steps: Int
+        /// Streams whose history was found linearizable.
+        package var linearizable: Int
+        /// Of each stream, in the public format.
+        package var histories: [(stream: String, lines: [String])]
     }
 
     /// Runs it. Everything must also get well again: streams that cannot be read once the world
@@ -38,115 +43,145 @@ package struct Run {
         let scheduler = Scheduler(seed: seed, trace: trace)
         let cell = SimCell(
             scheduler: scheduler, frontends: frontends, channels: channels, faults: faults,
-            adjustChannel: adjustChannel)
-        let names = (0..<streams).map { "stream-\($0)" }
-        let histories = Dictionary(
-            uniqueKeysWithValues: names.map { ($0, History(stream: $0)) })
-        let driver = Driver(cell, names, histories, clientCount: clients, run: self)
+            mutant: mutant)
+        let subjects = StreamKind.allCases.enumerated().map { Subject("stream-\($0.0)", $0.1) }
+        let driver = Driver(cell, subjects, run: self)
         cell.start()
         driver.start()
-        let finished = scheduler.run(until: duration + .seconds(300), steps: 20_000_000) {
+        let finished = scheduler.run(until: duration + .seconds(400), steps: 20_000_000) {
             driver.isDone
         }
-        var violations = driver.failures + names.flatMap { histories[$0]?.violations ?? [] }
-        if !finished { violations.append("the cell did not get well again") }
+        var violations = driver.violations + subjects.flatMap(\.history.violations)
+        if !finished { violations.append("the cell did not get well again: \(driver.phase)") }
         return Outcome(
             seed: seed, traceHash: trace.hash, trace: trace.lines, violations: violations,
-            acknowledged: names.reduce(0) { $0 + (histories[$1]?.acknowledged ?? 0) },
-            crashes: cell.crashes, steps: scheduler.stepCount)
+            acknowledged: subjects.reduce(0) { $0 + $1.history.acknowledged },
+            crashes: cell.crashes, steps: scheduler.stepCount,
+            linearizable: subjects.count { $0.history.verdict == "linearizable" },
+            histories: subjects.map { ($0.name, $0.history.log.lines) })
     }
 }
 
-/// Sets a cell up, lets clients and crashes loose on it, heals it, and reads everything back.
+/// Sets a cell up, lets clients and faults loose on it, heals it, and reads everything back.
 private final class Driver {
     private let cell: SimCell
     private let loop: SimLoop
-    private let streams: [String]
-    private let histories: [String: History]
+    private let requests: SimRequests
+    private let subjects: [Subject]
     private let run: Run
-    private var clients: [WorkloadClient] = []
+    private let clients: [WorkloadClient]
+    private let sessions: [SessionClient]
+    private let followers: [FollowClient]
+    private let control: ControlClient
+    private let disturber: Disturber
     private(set) var isDone = false
-    private(set) var failures: [String] = []
+    private(set) var phase = "set up"
+    private var failures: [String] = []
 
-    init(
-        _ cell: SimCell, _ streams: [String], _ histories: [String: History], clientCount: Int,
-        run: Run
-    ) {
+    var violations: [String] { failures + control.violations }
+
+    init(_ cell: SimCell, _ subjects: [Subject], run: Run) {
         self.cell = cell
-        self.streams = streams
-        self.histories = histories
+        self.subjects = subjects
         self.run = run
         loop = cell.scheduler.makeLoop("driver")
-        for n in 0..<clientCount {
-            clients.append(WorkloadClient("client-\(n)", cell: cell, histories: histories))
+        requests = SimRequests(cell: cell, loop: loop)
+        clients = (0..<run.clients).map {
+            WorkloadClient("client-\($0)", cell: cell, subjects: subjects)
         }
+        sessions = subjects.filter { $0.kind == .sessions }.flatMap { subject in
+            (0..<2).map { SessionClient("session-\($0)", cell: cell, subject: subject) }
+        }
+        followers = subjects.map { FollowClient("follow-\($0.name)", cell: cell, subject: $0) }
+        control = ControlClient(cell)
+        disturber = Disturber(cell)
     }
 
     func start() {
         loop.run { [self] in
             loop.spawn { [self] in
                 await setUp()
+                phase = "load"
                 for client in clients { client.start() }
-                let end = loop.now + run.duration
-                while loop.now < end {
-                    let mean = run.faults.crashNanoseconds
-                    let pause = mean > 0 ? cell.scheduler.random.within(0...(2 * mean)) : end
-                    await loop.sleep(min(pause, end - loop.now))
-                    if loop.now < end { cell.crashSomething() }
-                }
+                for client in sessions { client.start() }
+                for client in followers { client.start() }
+                control.start()
+                disturber.start(run.faults)
+                await loop.sleep(run.duration)
+                disturber.stop()
                 cell.heal()
-                for client in clients { client.stops = true }
-                while !clients.allSatisfy(\.isDone) { await loop.sleep(.milliseconds(100)) }
-                for stream in streams { await check(stream) }
+                for subject in subjects { subject.wake() }
+                phase = "the clients end"
+                await endLoad()
+                for subject in subjects {
+                    phase = "\(subject.name) is read back"
+                    await check(subject)
+                }
                 isDone = true
             }
         }
     }
 
-    private func setUp() async {
-        await untilDone("POST", "/v1/basins", #"{"basin":"simulated"}"#)
-        for stream in streams {
-            await untilDone("POST", "/v1/streams", #"{"stream":"\#(stream)"}"#)
+    private func endLoad() async {
+        for client in clients { client.stops = true }
+        for client in sessions { client.stops = true }
+        control.stops = true
+        while !clients.allSatisfy(\.isDone) || !sessions.allSatisfy(\.isDone) || !control.isDone {
+            await loop.sleep(.milliseconds(100))
         }
     }
 
-    private func untilDone(_ method: String, _ path: String, _ body: String) async {
-        let headers = [
-            (name: "s2-basin", value: WorkloadClient.basin),
-            (name: "content-type", value: "application/json"),
-        ]
+    private func setUp() async {
+        await untilDone("/v1/basins", #"{"basin":"\#(SimRequests.basin)"}"#)
+        for subject in subjects {
+            await untilDone("/v1/streams", #"{"stream":"\#(subject.name)"}"#)
+        }
+    }
+
+    private func untilDone(_ path: String, _ body: String) async {
         while true {
-            let response = await cell.request(
-                from: loop, method, path, headers: headers, body: Bytes(utf8: body))
             // 409: an earlier try did it, and its reply was lost.
-            if let status = response?.status, status == 201 || status == 409 { return }
+            if let status = await requests.json("POST", path, body)?.status,
+                status == 201 || status == 409
+            {
+                return
+            }
             await loop.sleep(.milliseconds(50))
         }
     }
 
-    /// Reads a stream from its beginning; it must be possible within two minutes.
-    private func check(_ stream: String) async {
-        let headers = [
-            (name: "s2-basin", value: WorkloadClient.basin),
-            (name: "accept", value: "application/protobuf"),
-        ]
+    /// Reads a stream from its beginning, and waits for its follower; both must be possible within
+    /// two minutes.
+    private func check(_ subject: Subject) async {
         let deadline = loop.now + .seconds(120)
-        var records: [(seqNum: SeqNum, body: String)] = []
-        var last = "nothing"
-        while loop.now < deadline {
-            let response = await cell.request(
-                from: loop, "GET", "/v1/streams/\(stream)/records",
-                query: "seq_num=\(records.count)", headers: headers, body: Bytes())
-            switch response?.status {
-            case 200: records += WorkloadClient.records(response?.body ?? Bytes())
-            case 416:
-                histories[stream]?.finish(records)
-                return
-            default:
-                last = response.map { "\($0.status) \($0.body.lossyText)" } ?? "no response"
+        var known = subject.history.knownTail
+        guard let contents = await contents(of: subject, before: deadline) else { return }
+        subject.history.finish(contents, known: known)
+        for follower in followers where follower.subject === subject {
+            while follower.next < subject.history.knownTail, loop.now < deadline {
                 await loop.sleep(.milliseconds(100))
             }
+            if follower.next < subject.history.knownTail {
+                failures.append(
+                    "\(subject.name): a follower stays at \(follower.next) of"
+                        + " \(subject.history.knownTail)")
+            }
+            follower.stops = true
         }
-        failures.append("\(stream) cannot be read: \(last)")
+        // An append that its client gave up may have come in since, and the follower have seen it.
+        known = subject.history.knownTail
+        guard let contents = await self.contents(of: subject, before: deadline) else { return }
+        subject.history.readAll(contents, known: known)
+    }
+
+    private func contents(
+        of subject: Subject, before deadline: Nanoseconds
+    ) async -> [(seqNum: SeqNum, body: String)]? {
+        while loop.now < deadline {
+            if let contents = await requests.everything(subject) { return contents }
+            await loop.sleep(.milliseconds(100))
+        }
+        failures.append("\(subject.name) cannot be read")
+        return nil
     }
 }

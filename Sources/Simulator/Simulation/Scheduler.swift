@@ -55,8 +55,7 @@ package final class Scheduler {
             current = loop
             loop.runNext(step: steps)
             current = nil
-            // A loop that crashed itself is gone already.
-            if loop.isIdle { runnable.removeAll { $0 === loop } }
+            loop.rest()
         }
         return true
     }
@@ -75,6 +74,7 @@ package final class Scheduler {
     }
 
     fileprivate func forget(_ loop: SimLoop) { runnable.removeAll { $0 === loop } }
+    fileprivate func wake(_ loop: SimLoop) { runnable.append(loop) }
 }
 
 /// The loop of one simulated process, and the executor of its asynchronous work. When the process
@@ -90,6 +90,11 @@ package final class SimLoop: Loop, TaskExecutor, @unchecked Sendable {
     private unowned let scheduler: Scheduler
     private var queue: Deque<Item> = []
     package private(set) var isAlive = true
+    /// A paused process runs nothing: what is due meanwhile waits.
+    private var isPaused = false
+    private var isRunnable = false
+    /// How far this process's wall clock is off, in milliseconds.
+    package var wallOffset: Int64 = 0
 
     fileprivate init(_ name: String, _ scheduler: Scheduler) {
         self.name = name
@@ -98,7 +103,7 @@ package final class SimLoop: Loop, TaskExecutor, @unchecked Sendable {
 
     package var now: Nanoseconds { scheduler.now }
     package var wallMilliseconds: UInt64 {
-        scheduler.epochMilliseconds + UInt64(scheduler.now / 1_000_000)
+        UInt64(Int64(scheduler.epochMilliseconds) + scheduler.now / 1_000_000 + wallOffset)
     }
     package var isCurrent: Bool { scheduler.current === self || scheduler.current == nil }
     package var taskExecutor: any TaskExecutor { self }
@@ -125,15 +130,41 @@ package final class SimLoop: Loop, TaskExecutor, @unchecked Sendable {
     package func crash() {
         isAlive = false
         queue = []
-        scheduler.forget(self)
+        stop()
     }
 
-    fileprivate var isIdle: Bool { queue.isEmpty }
+    /// Freezes the process, as SIGSTOP does, a hypervisor, or a collector of garbage; its clock
+    /// goes on.
+    package func pause() {
+        isPaused = true
+        stop()
+    }
+
+    package func resume() {
+        isPaused = false
+        wake()
+    }
 
     fileprivate func add(_ item: Item) {
         guard isAlive else { return }
         queue.append(item)
-        if queue.count == 1 { scheduler.runnable.append(self) }
+        wake()
+    }
+
+    private func wake() {
+        guard !isRunnable, !isPaused, isAlive, !queue.isEmpty else { return }
+        isRunnable = true
+        scheduler.wake(self)
+    }
+
+    private func stop() {
+        isRunnable = false
+        scheduler.forget(self)
+    }
+
+    /// Its turn is over.
+    fileprivate func rest() {
+        if isRunnable && queue.isEmpty { stop() }
     }
 
     fileprivate func runNext(step: Int) {

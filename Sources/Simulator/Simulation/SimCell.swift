@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import ChannelRole
+internal import ChannelRole
 internal import CopRole
-package import FrontendRole
+internal import FrontendRole
 internal import HTTP
-internal import Metadata
-internal import ObjectStorage
+package import Metadata
+package import ObjectStorage
 internal import Observability
 package import Primitives
 internal import RPC
@@ -14,11 +14,12 @@ internal import RPC
 /// stores and metadata. Any process may crash at any time; what is durable is the world's.
 package final class SimCell {
     /// A process of the cell: its loop, and whatever runs there.
-    private final class Process {
+    final class Process {
         let name: String
         let loop: SimLoop
         var contents: [AnyObject] = []
         var onEnd: (String) -> Void = { _ in }
+        var drain: () -> Void = {}
 
         init(_ name: String, _ loop: SimLoop) {
             self.name = name
@@ -26,30 +27,33 @@ package final class SimCell {
         }
     }
 
-    private struct Frontend {
+    struct Frontend {
         let process: Process
         let role: FrontendRole
     }
 
     package let scheduler: Scheduler
-    private let wires: SimWires
-    private let clients: SimClients
-    private let storeService: SimService
-    private let metadataService: SimService
-    package let store: SimObjectStore
-    package let metadata: SimMetadata
-    private let adjustChannel: (inout ChannelLimits) -> Void
-    private var frontends: [Int: Frontend] = [:]
-    private var channels: [Int: Process] = [:]
-    private var cop: Process?
+    let wires: SimWires
+    let clients: SimClients
+    let storeService: SimService
+    let metadataService: SimService
+    /// What is durable.
+    package let objects = MemoryStore()
+    package let rows: MemoryMetadata
+    private let mutant: Mutant?
+    /// A channel's window, which the seed draws.
+    private let inFlightChunksMax: Int
+    private(set) var frontends: [Int: Frontend] = [:]
+    private(set) var channels: [Int: Process] = [:]
+    private(set) var cop: Process?
     private var incarnations = 0
     /// How many processes crashed.
-    package private(set) var crashes = 0
+    package internal(set) var crashes = 0
     private let size: (frontends: Int, channels: Int)
 
     package init(
         scheduler: Scheduler, frontends: Int, channels: Int, faults: Faults,
-        adjustChannel: @escaping (inout ChannelLimits) -> Void
+        mutant: Mutant? = nil
     ) {
         self.scheduler = scheduler
         size = (frontends, channels)
@@ -64,15 +68,28 @@ package final class SimCell {
         let now: @Sendable () -> UInt64 = {
             clock.value.epochMilliseconds + UInt64(clock.value.now / 1_000_000)
         }
-        store = SimObjectStore(inner: MemoryStore(), service: storeService)
-        metadata = SimMetadata(inner: MemoryMetadata(now: now), service: metadataService)
-        self.adjustChannel = adjustChannel
+        rows = MemoryMetadata(now: now)
+        self.mutant = mutant
+        inFlightChunksMax =
+            faults.splitsAreGrey ? 64 : [1, 4, 64, 64][Int(scheduler.random.below(4))]
     }
 
     /// From now on nothing goes wrong by itself.
     package func heal() {
-        storeService.faults = .none
-        metadataService.faults = .none
+        storeService.heal()
+        metadataService.heal()
+        wires.heal()
+        for process in processes {
+            process.loop.wallOffset = 0
+            process.loop.resume()
+        }
+    }
+
+    /// Every process that runs.
+    var processes: [Process] {
+        channels.keys.sorted().compactMap { channels[$0] }
+            + frontends.keys.sorted().compactMap { frontends[$0]?.process }
+            + (cop.map { [$0] } ?? [])
     }
 
     package func start() { startCop() }
@@ -84,40 +101,39 @@ package final class SimCell {
         from client: SimLoop, _ method: String, _ path: String, query: String = "",
         headers: [(name: String, value: String)], body: Bytes
     ) async -> SimResponse? {
-        let running = frontends.keys.sorted().compactMap { frontends[$0] }
-        guard !running.isEmpty else { return nil }
-        let frontend = running[Int(scheduler.random.below(UInt64(running.count)))]
+        guard let frontend = someFrontend() else { return nil }
         let request = HTTPRequest(
             method: method, path: path, query: query, headers: headers, isHTTP2: true)
         return await clients.request(
             from: client, to: frontend.process.loop, frontend.role, request, body: body)
     }
 
-    // MARK: Crashes
-
-    /// Ends some process, as kill -9 does.
-    package func crashSomething() {
-        let victims: [Process] =
-            channels.keys.sorted().compactMap { channels[$0] }
-            + frontends.keys.sorted().compactMap { frontends[$0]?.process }
-            + (cop.map { scheduler.random.oneIn(3) ? [$0] : [] } ?? [])
-        guard !victims.isEmpty else { return }
-        let victim = victims[Int(scheduler.random.below(UInt64(victims.count)))]
-        crashes += 1
-        scheduler.trace.note("crash \(victim.name)", at: scheduler.now)
-        if victim === cop {
-            // Its children are bound to it, as child processes are.
-            for child in victims where child !== victim { end(child, "cop is gone") }
-            end(victim, "crashed")
-            let delay = scheduler.random.within(.milliseconds(100)...(.seconds(5)))
-            world.run(after: delay) { [self] in startCop() }
-            cop = nil
-        } else {
-            end(victim, "crashed")
-        }
+    /// Opens a request whose body and response stream; nil if no frontend runs.
+    func open(
+        from client: SimLoop, _ method: String, _ path: String, query: String = "",
+        headers: [(name: String, value: String)]
+    ) -> SimStream? {
+        guard let frontend = someFrontend() else { return nil }
+        let request = HTTPRequest(
+            method: method, path: path, query: query, headers: headers, isHTTP2: true)
+        return clients.open(from: client, to: frontend.process.loop, frontend.role, request)
     }
 
-    private func end(_ process: Process, _ reason: String) {
+    private func someFrontend() -> Frontend? {
+        let running = frontends.keys.sorted().compactMap { frontends[$0] }
+        guard !running.isEmpty else { return nil }
+        return running[Int(scheduler.random.below(UInt64(running.count)))]
+    }
+
+    // MARK: Ends
+
+    /// The active cop is gone; another one starts after a while.
+    func copEnded(restartAfter delay: Nanoseconds) {
+        cop = nil
+        world.run(after: delay) { [self] in startCop() }
+    }
+
+    func end(_ process: Process, _ reason: String) {
         guard process.loop.isAlive else { return }
         process.loop.crash()
         wires.crashed(process.loop)
@@ -127,7 +143,7 @@ package final class SimCell {
         process.onEnd(reason)
     }
 
-    private lazy var world = scheduler.makeLoop("world")
+    private(set) lazy var world = scheduler.makeLoop("world")
 
     // MARK: Processes
 
@@ -149,7 +165,15 @@ package final class SimCell {
 
     private func randomSource() -> RandomSource { .seeded(scheduler.random.next()) }
 
-    private var buckets: [Bucket] { [Bucket(name: "main", store: store)] }
+    /// The store and the metadata, as one process reaches them.
+    private func buckets(_ process: Process) -> [Bucket] {
+        let store = SimObjectStore(inner: objects, service: storeService, origin: process.loop)
+        return [Bucket(name: "main", store: store)]
+    }
+
+    private func metadata(_ process: Process) -> SimMetadata {
+        SimMetadata(inner: rows, service: metadataService, origin: process.loop)
+    }
 
     private func startCop() {
         let process = makeProcess("cop")
@@ -157,10 +181,11 @@ package final class SimCell {
         var limits = CopLimits()
         limits.channels = size.channels
         limits.frontends = size.frontends
+        limits.skipsSeals = mutant == .sealSkipped
         let role = CopRole(
             world: CopWorld(
-                loop: process.loop, metadata: metadata, buckets: buckets, random: randomSource(),
-                log: log(process), metrics: Metrics(role: "cop"),
+                loop: process.loop, metadata: metadata(process), buckets: buckets(process),
+                random: randomSource(), log: log(process), metrics: Metrics(role: "cop"),
                 provisioner: SimProvisioner(cell: self, loop: process.loop)),
             limits: limits)
         process.contents = [role]
@@ -173,14 +198,15 @@ package final class SimCell {
         process.onEnd = ended
         var limits = ChannelLimits(address: "sim:\(process.name)")
         limits.flushNanoseconds = .seconds(2)
-        limits.dormancyNanoseconds = .seconds(3)
-        adjustChannel(&limits)
+        limits.inFlightChunksMax = inFlightChunksMax
+        limits.dormancyNanoseconds = .milliseconds(1_500)
+        if case .channel(let bug) = mutant { limits.mutant = bug }
         let address = limits.address
         let network = SimNetwork(wires: wires, loop: process.loop)
         let role = ChannelRole(
             world: ChannelWorld(
-                loop: process.loop, metadata: metadata, buckets: buckets, random: randomSource(),
-                log: log(process), metrics: Metrics(role: "channel"),
+                loop: process.loop, metadata: metadata(process), buckets: buckets(process),
+                random: randomSource(), log: log(process), metrics: Metrics(role: "channel"),
                 exit: { [weak self] in self?.end(process, $0) }),
             limits: limits)
         let server = RPCServer(
@@ -199,7 +225,8 @@ package final class SimCell {
                 }
             }
         }
-        return child(process) { process.loop.spawn { await role.drain() } }
+        process.drain = { process.loop.spawn { await role.drain() } }
+        return child(process, drain: process.drain)
     }
 
     fileprivate func startFrontend(_ number: Int, ended: @escaping (String) -> Void) -> SimChild {
@@ -211,8 +238,9 @@ package final class SimCell {
             random: randomSource())
         let role = FrontendRole(
             world: FrontendWorld(
-                loop: process.loop, metadata: metadata, calls: calls, buckets: buckets,
-                random: randomSource(), log: log(process), metrics: Metrics(role: "frontend")),
+                loop: process.loop, metadata: metadata(process), calls: calls,
+                buckets: buckets(process), random: randomSource(), log: log(process),
+                metrics: Metrics(role: "frontend")),
             limits: FrontendLimits(rootToken: nil))
         process.contents = [role, calls]
         frontends[number] = Frontend(process: process, role: role)
@@ -267,6 +295,7 @@ private final class SimProvisioner: Provisioner {
         switch kind {
         case .channel: return cell.startChannel(number, ended: tell)
         case .frontend: return cell.startFrontend(number, ended: tell)
+        case .cachey, .bgtask: throw ProvisionError("a simulated cell has no \(kind.rawValue)")
         }
     }
 }

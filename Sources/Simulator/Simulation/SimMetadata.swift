@@ -10,10 +10,23 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
     // Safety: a simulation is one thread.
     package let inner: MemoryMetadata
     private let service: SimService
+    /// Whose requests these are.
+    private let origin: SimLoop?
 
-    init(inner: MemoryMetadata, service: SimService) {
+    init(inner: MemoryMetadata, service: SimService, origin: SimLoop?) {
         self.inner = inner
         self.service = service
+        self.origin = origin
+    }
+
+    /// For tests of one role: nothing fails, and every request takes `latency` there and again
+    /// back.
+    package convenience init(inner: MemoryMetadata, scheduler: Scheduler, latency: Nanoseconds) {
+        self.init(
+            inner: inner,
+            service: SimService(
+                "metadata", scheduler: scheduler, latency: latency...latency, faults: .none),
+            origin: nil)
     }
 
     private func perform<Value: Sendable>(
@@ -22,7 +35,7 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
     ) async throws(MetadataError) -> Value {
         let inner = inner
         return try await service.request(
-            mayHaveEffect: mayHaveEffect,
+            from: origin, mayHaveEffect: mayHaveEffect,
             failure: { fate in
                 MetadataError(
                     .unavailable, outcomeUnknown: fate == .unknown && mayHaveEffect, "simulated")

@@ -10,6 +10,15 @@ package final class SimWires {
     fileprivate let scheduler: Scheduler
     private var links: [SimLink] = []
     private var nextPort = 40_000
+    private var cuts: [Cut] = []
+
+    /// Two processes that cannot reach each other for a while. What they send meanwhile arrives
+    /// when the cut heals; or never, and then their connections break.
+    private struct Cut {
+        let ends: [SimLoop]
+        let until: Nanoseconds
+        let breaks: Bool
+    }
 
     package init(scheduler: Scheduler) { self.scheduler = scheduler }
 
@@ -39,6 +48,33 @@ package final class SimWires {
     fileprivate func unbind(_ listener: SimListener) {
         if listeners[listener.address] === listener { listeners[listener.address] = nil }
     }
+
+    /// Cuts two processes off from each other for `duration`.
+    package func cut(_ a: SimLoop, _ b: SimLoop, for duration: Nanoseconds, breaks: Bool) {
+        cuts.removeAll { $0.until <= scheduler.now }
+        cuts.append(Cut(ends: [a, b], until: scheduler.now + duration, breaks: breaks))
+        guard breaks else { return }
+        for link in links {
+            guard let other = link.other else { continue }
+            if link.loop === a && other.loop === b || link.loop === b && other.loop === a {
+                link.sever(after: duration)
+            }
+        }
+    }
+
+    /// How much longer nothing gets from one to the other.
+    fileprivate func stall(_ a: SimLoop, _ b: SimLoop) -> Nanoseconds {
+        let until = cuts.filter { cut in
+            cut.ends.contains { $0 === a } && cut.ends.contains { $0 === b }
+        }.map(\.until).max()
+        return max(0, (until ?? 0) - scheduler.now)
+    }
+
+    fileprivate func stall(_ loop: SimLoop, to address: String) -> Nanoseconds {
+        listeners[address].map { stall(loop, $0.loop) } ?? 0
+    }
+
+    package func heal() { cuts = [] }
 
     fileprivate func connect(from loop: SimLoop, to address: String) -> SimLink? {
         guard let listener = listeners[address], listener.loop.isAlive else { return nil }
@@ -82,7 +118,9 @@ package final class SimNetwork: Network {
     package func connect(
         _ address: String, timeout: Nanoseconds
     ) async throws(NetworkError) -> any Link {
-        await loop.sleep(wires.delay())
+        let stall = wires.stall(loop, to: address)
+        await loop.sleep(min(wires.delay() + stall, max(timeout, 0)))
+        if stall > timeout { throw NetworkError("\(address): no answer") }
         guard let link = wires.connect(from: loop, to: address) else {
             throw NetworkError("\(address): connection refused")
         }
@@ -120,6 +158,8 @@ private final class SimLink: Link {
     private var arrived: [Bytes] = []
     private var isReading = true
     private var isClosed = false
+    /// What is sent is lost: a cut lies in between, and will break the connection.
+    private var isSevered = false
     private(set) var unsentBytes = 0
     /// When the last piece arrives: nothing overtakes it.
     private var busyUntil: Nanoseconds = 0
@@ -151,9 +191,15 @@ private final class SimLink: Link {
 
     /// Does something at the other end, behind everything sent before.
     private func send(to other: SimLink, _ action: @escaping (SimLink) -> Void) {
+        if isSevered { return }
         let now = wires.scheduler.now
-        busyUntil = max(busyUntil, now + wires.delay())
+        busyUntil = max(busyUntil, now + wires.stall(loop, other.loop) + wires.delay())
         other.loop.run(after: busyUntil - now) { action(other) }
+    }
+
+    func sever(after delay: Nanoseconds) {
+        isSevered = true
+        loop.run(after: delay) { self.end("the connection was reset") }
     }
 
     func setReading(_ reading: Bool) {

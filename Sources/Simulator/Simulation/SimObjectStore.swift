@@ -9,28 +9,31 @@ package final class SimObjectStore: ObjectStore, @unchecked Sendable {
     // Safety: a simulation is one thread.
     package let inner: MemoryStore
     private let service: SimService
+    /// Whose requests these are.
+    private let origin: SimLoop?
 
-    init(inner: MemoryStore, service: SimService) {
+    init(inner: MemoryStore, service: SimService, origin: SimLoop?) {
         self.inner = inner
         self.service = service
+        self.origin = origin
     }
 
     package func put(
         _ key: String, _ body: [Bytes], ifAbsent: Bool
     ) async throws(StoreError) -> PutResult {
-        try await request(mayHaveEffect: true) { store throws(StoreError) in
+        try await request(key, mayHaveEffect: true) { store throws(StoreError) in
             try await store.put(key, body, ifAbsent: ifAbsent)
         }
     }
 
     package func get(_ key: String, range: Range<Int>?) async throws(StoreError) -> ObjectSlice {
-        try await request(mayHaveEffect: false) { store throws(StoreError) in
+        try await request(key, mayHaveEffect: false) { store throws(StoreError) in
             try await store.get(key, range: range)
         }
     }
 
     package func head(_ key: String) async throws(StoreError) -> ObjectInfo? {
-        try await request(mayHaveEffect: false) { store throws(StoreError) in
+        try await request(key, mayHaveEffect: false) { store throws(StoreError) in
             try await store.head(key)
         }
     }
@@ -38,24 +41,24 @@ package final class SimObjectStore: ObjectStore, @unchecked Sendable {
     package func list(
         prefix: String, after: String, limit: Int
     ) async throws(StoreError) -> ObjectListing {
-        try await request(mayHaveEffect: false) { store throws(StoreError) in
+        try await request(nil, mayHaveEffect: false) { store throws(StoreError) in
             try await store.list(prefix: prefix, after: after, limit: limit)
         }
     }
 
     package func delete(_ key: String) async throws(StoreError) {
-        try await request(mayHaveEffect: true) { store throws(StoreError) in
+        try await request(key, mayHaveEffect: true) { store throws(StoreError) in
             try await store.delete(key)
         }
     }
 
     private func request<Value: Sendable>(
-        mayHaveEffect: Bool,
+        _ key: String?, mayHaveEffect: Bool,
         _ operation: @escaping (MemoryStore) async throws(StoreError) -> Value
     ) async throws(StoreError) -> Value {
         let inner = inner
         return try await service.request(
-            mayHaveEffect: mayHaveEffect,
+            from: origin, key: key, mayHaveEffect: mayHaveEffect,
             failure: { fate in
                 StoreError(
                     .unavailable, outcomeUnknown: fate == .unknown && mayHaveEffect, "simulated")

@@ -4,32 +4,65 @@ internal import HTTP
 internal import Primitives
 internal import Records
 
+/// What is done to a stream.
+enum StreamKind: CaseIterable {
+    /// Appends, half of them guarded by a sequence number.
+    case guarded
+    /// Appends under fencing tokens, which are now and then replaced.
+    case fenced
+    /// Appends and trims.
+    case trimmed
+    /// Appends in pipelined sessions.
+    case sessions
+}
+
+/// A stream of the workload, and what is known of it.
+final class Subject {
+    let name: String
+    let kind: StreamKind
+    let history: History
+    private var isAwake = false
+
+    init(_ name: String, _ kind: StreamKind) {
+        self.name = name
+        self.kind = kind
+        history = History(stream: name)
+    }
+
+    var path: String { "/v1/streams/\(name)/records" }
+
+    /// From now on it is always awake.
+    func wake() { isAwake = true }
+
+    /// Streams sleep for a while now and then, so that they become dormant.
+    func sleeps(at now: Nanoseconds) -> Bool {
+        if isAwake { return false }
+        let epoch = UInt64(now / .seconds(3))
+        let salt = name.utf8.reduce(epoch) { $0 &* 31 &+ UInt64($1) }
+        return RandomSource.seeded(salt).oneIn(3)
+    }
+}
+
 /// A client that appends, reads and asks for tails through whatever frontend runs, and notes what
 /// it is told.
 final class WorkloadClient {
-    private let cell: SimCell
+    private let requests: SimRequests
     private let loop: SimLoop
     private let name: String
     private let random: RandomSource
-    private let histories: [String: History]
-    private let streams: [String]
+    private let subjects: [Subject]
     private var operations = 0
+    /// The token that this client believes to hold, by stream.
+    private var tokens: [String: String] = [:]
     private(set) var isDone = false
     /// Set to end after the present operation.
     var stops = false
 
-    static let basin = "simulated"
-    private static let headers = [
-        (name: "s2-basin", value: basin), (name: "content-type", value: "application/protobuf"),
-        (name: "accept", value: "application/protobuf"),
-    ]
-
-    init(_ name: String, cell: SimCell, histories: [String: History]) {
+    init(_ name: String, cell: SimCell, subjects: [Subject]) {
         self.name = name
-        self.cell = cell
-        self.histories = histories
-        streams = histories.keys.sorted()
+        self.subjects = subjects
         loop = cell.scheduler.makeLoop(name)
+        requests = SimRequests(cell: cell, loop: loop)
         random = .seeded(cell.scheduler.random.next())
     }
 
@@ -47,99 +80,125 @@ final class WorkloadClient {
 
     private func step() async {
         operations += 1
-        let stream = streams[Int(random.below(UInt64(streams.count)))]
-        guard let history = histories[stream] else { return }
-        switch random.below(10) {
-        case 0..<6: await append(stream, history)
-        case 6..<8: await checkTail(stream, history)
-        default: await read(stream, history)
+        let subject = subjects[Int(random.below(UInt64(subjects.count)))]
+        if subject.sleeps(at: loop.now) { return }
+        switch random.below(20) {
+        case 0..<11: await append(subject)
+        case 11..<16: await checkTail(subject)
+        case 16..<19: await read(subject)
+        default: await readAll(subject)
         }
     }
 
-    private func path(_ stream: String) -> String { "/v1/streams/\(stream)/records" }
+    // MARK: Appends
 
-    private func append(_ stream: String, _ history: History) async {
+    private func append(_ subject: Subject) async {
+        if subject.kind == .trimmed && random.oneIn(6) { return await trim(subject) }
+        if subject.kind == .fenced && (tokens[subject.name] == nil || random.oneIn(12)) {
+            return await fence(subject)
+        }
         let bodies = (0...random.below(3)).map { "\(name)/\(operations)/\($0)" }
+        var conditions = AppendConditions.none
+        switch subject.kind {
+        case .guarded: if random.oneIn(2) { conditions.matchSeqNum = subject.history.knownTail }
+        case .fenced: conditions.fencingToken = tokens[subject.name]
+        case .trimmed, .sessions: break
+        }
+        let records = bodies.map { AppendRecord(body: Bytes(utf8: $0)) }
+        let applied = await perform(subject, records, bodies, conditions)
+        if applied == false { tokens[subject.name] = nil }
+    }
+
+    private func fence(_ subject: Subject) async {
+        let token = "\(name)-\(operations)"
+        let record = AppendRecord(
+            headers: [RecordHeader(name: Bytes(), value: Bytes(utf8: "fence"))],
+            body: Bytes(utf8: token))
+        var conditions = AppendConditions.none
+        conditions.matchSeqNum = subject.history.knownTail
+        tokens[subject.name] = nil
+        let applied = await perform(subject, [record], [token], conditions, setsToken: token)
+        if applied == true { tokens[subject.name] = token }
+    }
+
+    private func trim(_ subject: Subject) async {
+        let point = random.below(subject.history.knownTail + 1)
+        var body = ByteWriter(capacity: 8)
+        body.writeBigEndian(point)
+        let record = AppendRecord(
+            headers: [RecordHeader(name: Bytes(), value: Bytes(utf8: "trim"))], body: body.finish())
+        subject.history.willTrim(below: point)
+        _ = await perform(subject, [record], ["\(History.trimPrefix)\(point)"], .none)
+    }
+
+    /// True if it was applied, false if it certainly was not, nil if nobody knows.
+    private func perform(
+        _ subject: Subject, _ records: [AppendRecord], _ bodies: [String],
+        _ conditions: AppendConditions, setsToken: String? = nil
+    ) async -> Bool? {
+        let history = subject.history
+        let known = history.knownTail
+        let id = history.log.begin(
+            .append(
+                OperationLog.Append(
+                    hashes: bodies.map(History.hash), setsToken: setsToken,
+                    token: conditions.fencingToken, match: conditions.matchSeqNum)))
         var input = ByteWriter()
-        let match = random.oneIn(3) ? history.knownTail : nil
-        input.writeAppendInput(
-            bodies.map { AppendRecord(timestamp: nil, headers: [], body: Bytes(utf8: $0)) },
-            AppendConditions(matchSeqNum: match))
-        let known = history.knownTail
-        let response = await cell.request(
-            from: loop, "POST", path(stream), headers: Self.headers, body: input.finish())
-        guard let response else { return }
-        switch response.status {
-        case 200:
-            do throws(DecodeError) {
-                let ack = try AppendAck(response.body)
-                history.appended(
-                    bodies, start: ack.start.seqNum, end: ack.end.seqNum, tail: ack.tail.seqNum)
-            } catch {
-                preconditionFailure("an ack does not decode: \(error)")
+        input.writeAppendInput(records, conditions)
+        let response = await requests.send("POST", subject.path, body: input.finish())
+        switch response.map(AppendAnswer.init) {
+        case .applied(let ack):
+            history.appended(
+                bodies, start: ack.start.seqNum, end: ack.end.seqNum, tail: ack.tail.seqNum)
+            history.log.end(id, .appended(tail: ack.end.seqNum))
+            return true
+        case .refused(let next):
+            // Trims do not have a body of their own.
+            if setsToken != nil || !bodies[0].hasPrefix(History.trimPrefix) {
+                history.refused(bodies)
             }
-        case 412:
-            history.refused(bodies)
-            if let next = Self.number(behind: "seq_num_mismatch", in: response.body) {
-                history.sawTail(next, known: known, by: "a rejection")
-            }
-        case 400..<500: history.refused(bodies)
-        default: break
+            if let next { history.sawTail(next, known: known, by: "a rejection") }
+            history.log.end(id, .failed)
+            return false
+        case .unknown, nil:
+            history.log.end(id, .unknown)
+            return nil
         }
     }
 
-    private func checkTail(_ stream: String, _ history: History) async {
-        let known = history.knownTail
-        let response = await cell.request(
-            from: loop, "GET", path(stream) + "/tail", headers: Self.headers, body: Bytes())
+    // MARK: Reads
+
+    private func checkTail(_ subject: Subject) async {
+        let known = subject.history.knownTail
+        let id = subject.history.log.begin(.checkTail)
+        let response = await requests.send("GET", subject.path + "/tail")
         guard let response, response.status == 200,
-            let tail = Self.number(behind: "seq_num", in: response.body)
-        else { return }
-        history.sawTail(tail, known: known, by: "a tail")
+            let tail = response.number(behind: "seq_num")
+        else { return subject.history.log.end(id, .failed) }
+        subject.history.sawTail(tail, known: known, by: "a tail")
+        subject.history.log.end(id, .tail(tail))
     }
 
-    private func read(_ stream: String, _ history: History) async {
-        let known = history.knownTail
+    private func read(_ subject: Subject) async {
+        let known = subject.history.knownTail
         let start = random.below(known + 1)
-        let response = await cell.request(
-            from: loop, "GET", path(stream), query: "seq_num=\(start)", headers: Self.headers,
-            body: Bytes())
-        guard let response else { return }
-        if response.status == 416, let tail = Self.number(behind: "seq_num", in: response.body) {
-            history.sawTail(tail, known: known, by: "a 416")
-        }
-        guard response.status == 200 else { return }
-        let records = Self.records(response.body)
-        history.read(records, from: start)
-        if records.count < 1_000 {
-            history.sawTail(start + UInt64(records.count), known: known, by: "a read")
-        }
+        guard let page = await requests.page(subject, from: start) else { return }
+        subject.history.read(page.records, from: start)
+        guard page.reachesTail else { return }
+        let end = page.records.last.map { $0.seqNum + 1 } ?? start
+        subject.history.sawTail(page.tail ?? end, known: known, by: "a read")
     }
 
-    static func records(_ body: Bytes) -> [(seqNum: SeqNum, body: String)] {
-        do throws(DecodeError) {
-            return try ReadBatch(body).records.map { ($0.seqNum, $0.body.lossyText) }
-        } catch {
-            preconditionFailure("a read batch does not decode: \(error)")
+    /// Reads everything: one operation, however many requests it takes.
+    private func readAll(_ subject: Subject) async {
+        let history = subject.history
+        let id = history.log.begin(.read)
+        guard let records = await requests.everything(subject) else {
+            return history.log.end(id, .failed)
         }
-    }
-
-    /// The first number behind `key` in a small JSON text.
-    private static func number(behind key: String, in body: Bytes) -> UInt64? {
-        let text = body.lossyText
-        guard let digits = text.rest(behind: "\"\(key)\":") else { return nil }
-        return UInt64(digits.prefix { $0.isNumber })
-    }
-}
-
-extension String {
-    /// What follows the first `needle`; nil if there is none.
-    fileprivate func rest(behind needle: String) -> Substring? {
-        var at = startIndex
-        while at < endIndex {
-            if self[at...].hasPrefix(needle) { return self[at...].dropFirst(needle.count) }
-            at = index(after: at)
-        }
-        return nil
+        history.read(records, from: 0)
+        if history.isTrimmed { return history.log.end(id, .failed) }
+        let hash = records.map { History.hash($0.body) }.reduce(0, XXH3.chain)
+        history.log.end(id, .read(tail: SeqNum(records.count), hash: hash))
     }
 }

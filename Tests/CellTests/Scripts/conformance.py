@@ -39,14 +39,14 @@ class Run:
 
     async def one(self, name, function):
         start = time.monotonic()
+        limit = asyncio.timeout(400 if self.options.slow else 60)
         try:
-            await asyncio.wait_for(function(self.cell), 400 if self.options.slow else 60)
+            async with limit:
+                await function(self.cell)
             self.passed += 1
             problem = None
-        except asyncio.TimeoutError:
-            problem = "it did not end in time"
         except Exception as error:
-            problem = explain(error)
+            problem = "it did not end in time" if limit.expired() else explain(error)
         if problem is not None:
             self.failed += 1
             print("FAILED %s: %s" % (name, problem), flush=True)

@@ -9,8 +9,10 @@ struct Migration: Sendable {
     let name: String
     let sql: String
 
-    /// All of them, numbered from 1 without gaps.
-    static let all = [migration0001, migration0002, migration0003]
+    /// All of them, in the order of their numbers, which may have gaps.
+    static let all = [
+        migration0001, migration0002, migration0003, migration0010, migration0020, migration0021,
+    ]
 
     var checksum: UInt32 {
         Array(sql.utf8).withUnsafeBytes { CRC32C.of($0) }

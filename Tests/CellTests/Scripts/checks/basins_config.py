@@ -118,7 +118,8 @@ async def each_leaf_is_reconfigured_alone(cell):
     name = await cell.make_basin({"default_stream_config": start, "create_stream_on_read": True})
     expected = dict(start)
     for change in ({"storage_class": "express"}, {"retention_policy": {"infinite": {}}},
-                   {"timestamping": {"mode": "client-require"}}, {"timestamping": {"uncapped": False}},
+                   {"timestamping": {"mode": "client-require"}},
+                   {"timestamping": {"uncapped": False}},
                    {"delete_on_empty": {"min_age_secs": 0}}):
         found = await patch(cell, name, {"default_stream_config": change})
         for key, value in change.items():

@@ -105,6 +105,13 @@ async def http_1_0_and_close(cell):
         true(b" 200 " in data.split(b"\r\n")[0] and data.endswith(b"OK"), "then closed", data)
 
 
+@check("003g")
+async def a_target_in_absolute_form(cell):
+    reply = await cell.call("GET", cell.origin + "/v1/basins?limit=1")
+    same((reply.status, len(reply.json()["basins"])), (200, 1))
+    same((await cell.call("GET", cell.origin + "/v1/nothing")).status, 404)
+
+
 @check("004b")
 async def a_refused_session_has_a_plain_answer(cell):
     """However much the client goes on sending."""

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Foundation
+internal import S2SClient
+
+/// What the cell's processes report, summed over processes of a kind.
+struct MetricsPage {
+    private var values: [String: Double] = [:]
+
+    init(_ cell: [CellProcess]) {
+        for process in cell {
+            guard let admin = process.admin, let text = Self.fetch(admin) else { continue }
+            for line in text.split(separator: "\n") where !line.hasPrefix("#") {
+                let words = line.split(separator: " ")
+                guard words.count >= 2, let value = Double(words[1]) else { continue }
+                let name = words[0].split(separator: "{")[0]
+                values[String(name), default: 0] += value
+            }
+        }
+    }
+
+    /// The value by its name without `millrace_`, or 0.
+    subscript(_ name: String) -> Double { values["millrace_" + name] ?? 0 }
+
+    /// Objects that the cell put into its store.
+    var objectPuts: Double {
+        let counted = self["channel_store_puts_total"]
+        // A flush stores one segment object for each 32 MiB.
+        let segments = max(
+            self["channel_flushes_total"], self["channel_segment_bytes_total"] / 33_554_432)
+        return counted > 0 ? counted : self["channel_chunk_puts_total"] + segments
+    }
+
+    /// A page by HTTP/1.1.
+    private static func fetch(_ address: String) -> String? {
+        let parts = address.split(separator: ":")
+        guard parts.count == 2, let port = UInt16(parts[1]),
+            let page = try? Page(host: String(parts[0]), port: port)
+        else { return nil }
+        let poller = Poller()
+        poller.add(page)
+        do {
+            try poller.wait("metrics", seconds: 2) { page.isOver }
+        } catch { return nil }
+        return page.text
+    }
+
+    private final class Page: Pollable {
+        private let socket: Socket
+        private var bytes: [UInt8] = []
+        private(set) var isOver = false
+
+        init(host: String, port: UInt16) throws(ClientError) {
+            socket = try Socket(host: host, port: port)
+            let request = "GET /metrics HTTP/1.1\r\nhost: \(host)\r\nconnection: close\r\n\r\n"
+            socket.write(request.utf8)
+        }
+
+        var text: String { String(decoding: bytes, as: UTF8.self) }
+        var descriptor: Int32 { socket.descriptor }
+        var wantsToWrite: Bool { socket.wantsToWrite }
+        func flush() { if !socket.flush() { isOver = true } }
+
+        func readable() {
+            var room = [UInt8](repeating: 0, count: 65_536)
+            let count = room.withUnsafeMutableBytes { socket.read(into: $0) }
+            guard let count else {
+                isOver = true
+                return
+            }
+            bytes += room[..<count]
+        }
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Metadata
+internal import Observability
+internal import Primitives
+
+/// One worker of a cell's background work.
+///
+/// Each task's keys are cut into partitions, and each partition is worked on by whoever holds its
+/// lease in the metadata. Any number of workers share the work, and any may die at any step: what
+/// it left is found again by the next pass, for everything is marked before it is deleted, and
+/// forgotten after.
+///
+/// Nothing that matters to a client waits for it, but for the space that garbage takes.
+package final class BgTaskRole {
+    private let world: BgTaskWorld
+    private let limits: BgTaskLimits
+    private let pace: Pace
+    private var posts: [Post] = []
+    private var isDraining = false
+    private let actions: [Action: Counter]
+    private let failures: Counter
+    private let passSeconds: Histogram
+
+    /// One partition of one task.
+    private final class Post {
+        let kind: TaskKind
+        let partition: Partition
+        var lease: TaskLease
+        var dueAt: Nanoseconds = 0
+        /// Set when the pass under way has ended.
+        var running: Signal<Void>?
+        var timer: Timer?
+
+        init(_ kind: TaskKind, _ partition: Partition, _ lease: TaskLease) {
+            self.kind = kind
+            self.partition = partition
+            self.lease = lease
+        }
+    }
+
+    package init(world: BgTaskWorld, limits: BgTaskLimits) {
+        limits.check()
+        self.world = world
+        self.limits = limits
+        pace = Pace(
+            loop: world.loop, requestsPerSecond: limits.requestsPerSecond,
+            bytesPerSecond: limits.bytesPerSecond)
+        let metrics = world.metrics
+        var actions: [Action: Counter] = [:]
+        for action in Action.allCases {
+            actions[action] = metrics.counter(
+                "actions_total", labels: "action=\"\(action.rawValue)\"",
+                help: "What was done to the cell.")
+        }
+        self.actions = actions
+        failures = metrics.counter(
+            "pass_failures_total", help: "Passes that ended before their time.")
+        passSeconds = metrics.histogram("pass_seconds", help: "Duration of passes.")
+        let holder = ID128(random: world.random).description
+        for kind in TaskKind.allCases {
+            let parts = kind.parts(limits.partitions)
+            for part in 0..<parts {
+                let lease = TaskLease(
+                    name: TaskLease.name(kind, part, of: parts), holder: holder,
+                    lease: limits.leaseNanoseconds, margin: limits.leaseMarginNanoseconds)
+                posts.append(Post(kind, Partition(number: part, count: parts), lease))
+            }
+        }
+        metrics.gauge("leases_held", help: "Partitions that this worker works on.") {
+            [weak self] in Double(self?.leasesHeld ?? 0)
+        }
+    }
+
+    package var leasesHeld: Int { posts.count { $0.lease.isHeld(at: world.loop.now) } }
+    /// Whether the metadata answered, once, and the worker is not draining.
+    package private(set) var isReady = false
+
+    package func start() {
+        for post in posts {
+            // Spread, so that the leases are not all renewed at once.
+            let delay = world.random.within(0...(limits.leaseNanoseconds / 3))
+            post.timer = world.loop.after(delay) { [weak self] in self?.begin(post) }
+        }
+    }
+
+    /// Ends the passes under way behind their present step, and gives the leases up.
+    package func drain() async {
+        isDraining = true
+        isReady = false
+        for post in posts {
+            post.timer?.cancel()
+            await post.running?.wait()
+            guard post.lease.isHeld(at: world.loop.now) else { continue }
+            post.lease.release()
+            do throws(MetadataError) {
+                try await world.metadata.releaseLease(post.lease.name, holder: post.lease.holder)
+            } catch {
+                // It passes by itself.
+                world.log.warning("lease_not_released", [("error", error.description)])
+            }
+        }
+    }
+
+    /// Runs tasks once over all keys, whoever holds their leases, and tells what they did or, on a
+    /// dry run, would have done.
+    package func run(
+        _ kind: TaskKind, isDryRun: Bool
+    ) async throws(TaskError) -> Tally {
+        let tally = Tally { [actions] in if !isDryRun { actions[$0]?.add($1) } }
+        for post in posts where post.kind == kind {
+            try await pass(post, tally, isDryRun: isDryRun) { [weak self] in
+                self?.isDraining == false
+            }.run(kind)
+        }
+        return tally
+    }
+
+    func leases() async throws(TaskError) -> [NamedLease] {
+        do throws(MetadataError) {
+            return try await world.metadata.leases(prefix: TaskLease.prefix)
+        } catch {
+            throw TaskError("metadata: \(error)")
+        }
+    }
+
+    // MARK: Turns
+
+    private func begin(_ post: Post) {
+        guard !isDraining else { return }
+        world.loop.spawn { [weak self] in await self?.turn(post) }
+    }
+
+    private func turn(_ post: Post) async {
+        await holdLease(post)
+        guard !isDraining else { return }
+        let now = world.loop.now
+        if post.lease.isHeld(at: now), post.running == nil, now >= post.dueAt {
+            let running = Signal<Void>()
+            post.running = running
+            world.loop.spawn { [weak self] in
+                await self?.work(post)
+                post.running = nil
+                running.set(())
+            }
+        }
+        var delay = limits.leaseNanoseconds / 3
+        if post.lease.isHeld(at: now), post.running == nil {
+            delay = min(delay, max(post.dueAt - now, .milliseconds(100)))
+        }
+        post.timer = world.loop.after(delay) { [weak self] in self?.begin(post) }
+    }
+
+    private func holdLease(_ post: Post) async {
+        let began = world.loop.now
+        let (name, holder) = (post.lease.name, post.lease.holder)
+        do throws(MetadataError) {
+            let lease = try await world.metadata.holdLease(
+                name, holder: holder, stale: post.lease.stale)
+            let wasHeld = post.lease.isHeld(at: began)
+            post.lease.observe(lease, began: began, ended: world.loop.now)
+            isReady = !isDraining
+            if post.lease.isHeld(at: world.loop.now) != wasHeld {
+                world.log.info(
+                    wasHeld ? "task_lost" : "task_taken",
+                    [("lease", name), ("holder", lease.holder)])
+            }
+        } catch {
+            post.lease.lost()
+            world.log.warning(
+                "lease_not_renewed", [("lease", name), ("error", error.description)])
+        }
+    }
+
+    private func work(_ post: Post) async {
+        let start = world.loop.now
+        let tally = Tally { [actions] in actions[$0]?.add($1) }
+        var interval = post.kind == .orphanSweep ? limits.sweepNanoseconds : limits.passNanoseconds
+        do throws(TaskError) {
+            try await pass(post, tally, isDryRun: false) { [weak self, world] in
+                self?.isDraining == false && post.lease.isHeld(at: world.loop.now)
+            }.run(post.kind)
+            // More is waiting than one pass may do.
+            if tally.total >= limits.itemsPerPassMax { interval = 0 }
+        } catch {
+            failures.add()
+            interval = limits.passNanoseconds
+            world.log.warning(
+                "pass_failed",
+                [
+                    ("task", post.kind.rawValue), ("partition", "\(post.partition.number)"),
+                    ("error", error.description),
+                ])
+        }
+        let end = world.loop.now
+        passSeconds.record(end - start)
+        // Some 10 percent more or less.
+        let jitter = interval > 10 ? world.random.within(-interval / 10...interval / 10) : 0
+        post.dueAt = end + interval + jitter
+        guard !tally.counts.isEmpty else { return }
+        world.log.info(
+            "pass_ended",
+            [("task", post.kind.rawValue), ("partition", "\(post.partition.number)")]
+                + Action.allCases.compactMap { action in
+                    tally.counts[action].map { (action.rawValue, "\($0)") }
+                })
+    }
+
+    private func pass(
+        _ post: Post, _ tally: Tally, isDryRun: Bool, mayGoOn: @escaping () -> Bool
+    ) -> Pass {
+        Pass(
+            world: world, limits: limits, partition: post.partition, pace: pace, tally: tally,
+            isDryRun: isDryRun, mayGoOn: mayGoOn)
+    }
+}

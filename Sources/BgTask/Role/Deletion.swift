@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Metadata
+internal import Observability
+internal import Primitives
+internal import RPC
+
+/// Brings deletions to their end.
+///
+/// A stream that is marked may still be open on a channel, which sequences into it until it hears
+/// of the mark. Whoever marked it may have died before it told: so this tells again, until the
+/// channel has closed the streamlet, or recovery did for a dead one. Then the segments are
+/// unlinked, and the row goes, by its id, never by its name: a stream of the same name that came
+/// later is another one.
+struct Deletion {
+    let pass: Pass
+
+    func purgeStreams() async throws(TaskError) {
+        try await pass.streams(.purge) { id throws(TaskError) in
+            if pass.isDryRun { return pass.tally.note(.purgedStream, "\(id)") }
+            var hasPushed = false
+            while pass.goesOn {
+                let result = try await pass.asking { metadata throws(MetadataError) in
+                    try await metadata.purgeStream(id, limit: pass.limits.changeRows)
+                }
+                switch result {
+                case .alive: return pass.violation("stream \(id) came back to life")
+                case .purged: return pass.tally.note(.purgedStream, "\(id)")
+                case .unlinked(let count):
+                    pass.tally.note(.unlinkedSegment, "of \(id)", count: count)
+                case .open:
+                    // The next pass asks again.
+                    guard !hasPushed, try await isClosed(id) else { return }
+                    hasPushed = true
+                }
+            }
+        }
+    }
+
+    /// Tells the stream's owner of the deletion; false if it could not be told, or did not close.
+    private func isClosed(_ id: StreamID) async throws(TaskError) -> Bool {
+        let lookup = try await pass.asking { metadata throws(MetadataError) in
+            try await metadata.stream(id)
+        }
+        guard let lookup, let owner = lookup.owner, owner.channelIsActive else { return false }
+        let request = RefreshRequest(stream: id, version: lookup.stream.version, deleted: true)
+        pass.tally.note(.pushedDeletion, "\(id) to channel \(owner.channel)")
+        let (status, _) = await pass.world.calls.unary(
+            owner.address, .refresh, request.encoded(), deadline: pass.limits.callNanoseconds)
+        if status != .ok {
+            pass.world.log.info(
+                "deletion_not_pushed",
+                [("stream", "\(id)"), ("channel", "\(owner.channel)"), ("status", "\(status)")])
+        }
+        return status == .ok
+    }
+
+    func purgeBasins() async throws(TaskError) {
+        var after = ""
+        while pass.goesOn {
+            let from = after
+            let page = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.deletingBasins(after: from, limit: 100)
+            }
+            for name in page.items { try await purge(name) }
+            guard page.hasMore, let last = page.items.last else { return }
+            after = last
+        }
+    }
+
+    private func purge(_ basin: String) async throws(TaskError) {
+        if pass.isDryRun { return pass.tally.note(.purgedBasin, basin) }
+        while pass.goesOn {
+            let result = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.purgeBasin(basin, limit: pass.limits.changeRows)
+            }
+            switch result {
+            // Another worker was faster, and the name is in use again.
+            case .alive: return
+            case .purged: return pass.tally.note(.purgedBasin, basin)
+            case .waiting(let marked):
+                pass.tally.note(.deletedStream, "of basin \(basin)", count: marked)
+                if marked < pass.limits.changeRows { return }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Metadata
+internal import ObjectStorage
+internal import Primitives
+
+/// Deletes segment objects that lost their last row: waits, condemns, waits, deletes, forgets.
+struct ObjectCollection {
+    let pass: Pass
+
+    func run() async throws(TaskError) {
+        let (keys, limit) = (pass.partition.segmentKeys, pass.limits.scanRows)
+        var after: StoredObject?
+        repeat {
+            let from = after
+            let scan = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.scanGarbage(keys, after: from, limit: limit)
+            }
+            for garbage in scan.items {
+                guard pass.goesOn else { return }
+                try await collect(garbage)
+            }
+            after = scan.next
+        } while after != nil
+    }
+
+    private func collect(_ garbage: Garbage) async throws(TaskError) {
+        switch garbage.phase {
+        case .unlinked:
+            guard !garbage.isReferenced,
+                garbage.age >= Pass.milliseconds(pass.limits.planNanoseconds)
+            else { return }
+            try await condemn(garbage.object)
+        case .condemned:
+            guard garbage.age >= Pass.milliseconds(pass.limits.condemnedNanoseconds) else { return }
+            if garbage.isReferenced {
+                // The one transaction that condemning may not have seen. It keeps its object.
+                pass.violation("a segment refers to condemned \(garbage.object.key)")
+                return try await forget(garbage.object)
+            }
+            try await delete(garbage.object)
+        }
+    }
+
+    private func condemn(_ object: StoredObject) async throws(TaskError) {
+        guard let bucket = pass.world.bucket(object.bucket) else {
+            return pass.skipped("\(object.key): this worker knows no bucket \(object.bucket)")
+        }
+        pass.tally.note(.condemnedObject, object.key)
+        if pass.isDryRun { return }
+        try await LastWords(pass: pass, bucket: bucket).keep(of: object.key)
+        _ = try await pass.asking { metadata throws(MetadataError) in
+            try await metadata.condemn(
+                object, age: Pass.milliseconds(pass.limits.planNanoseconds))
+        }
+    }
+
+    private func delete(_ object: StoredObject) async throws(TaskError) {
+        guard let bucket = pass.world.bucket(object.bucket) else {
+            return pass.skipped("\(object.key): this worker knows no bucket \(object.bucket)")
+        }
+        pass.tally.note(.deletedObject, object.key)
+        if pass.isDryRun { return }
+        try await pass.delete(object.key, in: bucket)
+        try await forget(object)
+    }
+
+    private func forget(_ object: StoredObject) async throws(TaskError) {
+        if pass.isDryRun { return }
+        try await pass.asking { metadata throws(MetadataError) in
+            try await metadata.forgetObject(object)
+        }
+    }
+}
+
+extension BgTaskWorld {
+    func bucket(_ name: String) -> Bucket? { buckets.first { $0.name == name } }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Log
+internal import Metadata
+internal import ObjectStorage
+internal import Primitives
+
+/// Finds what a crash left behind: segment objects that no flush ever made known, and the probes of
+/// a doctor that died. Logs are none of its business.
+///
+/// An orphan becomes garbage like any other, and is condemned before it is deleted: should its
+/// flush still come, it is refused, and done again with another object.
+struct OrphanSweep {
+    let pass: Pass
+    private static let probesPrefix = "doctor/"
+
+    func run() async throws(TaskError) {
+        for bucket in pass.world.buckets {
+            try await pass.list(
+                LogKeys.allSegmentsPrefix, keys: pass.partition.segmentKeys, in: bucket
+            ) { objects throws(TaskError) in
+                try await sweep(objects.filter(isOld), in: bucket)
+            }
+            if pass.partition.number == 0 { try await sweepProbes(in: bucket) }
+        }
+    }
+
+    private func isOld(_ object: ObjectInfo) -> Bool {
+        let age = Pass.milliseconds(pass.limits.orphanNanoseconds)
+        return object.modifiedMilliseconds + age <= pass.world.loop.wallMilliseconds
+    }
+
+    private func sweep(_ objects: [ObjectInfo], in bucket: Bucket) async throws(TaskError) {
+        guard !objects.isEmpty else { return }
+        let known = try await pass.asking { metadata throws(MetadataError) in
+            try await metadata.knownObjects(objects.map(\.key), bucket: bucket.name)
+        }
+        for object in objects where !known.contains(object.key) {
+            guard pass.goesOn else { return }
+            guard LogKeys.parseSegment(object.key) != nil else {
+                pass.skipped("\(object.key) is not ours")
+                continue
+            }
+            let words = LastWords(pass: pass, bucket: bucket)
+            do throws(TaskError) {
+                if try await words.mustStay(object.key, size: object.size) { continue }
+            } catch {
+                // Deleted since it was listed.
+                guard error.isGone else { throw error }
+                continue
+            }
+            pass.tally.note(.unlinkedOrphan, object.key)
+            if pass.isDryRun { continue }
+            try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.unlinkObject(
+                    StoredObject(bucket: bucket.name, key: object.key))
+            }
+        }
+    }
+
+    private func sweepProbes(in bucket: Bucket) async throws(TaskError) {
+        try await pass.list(Self.probesPrefix, in: bucket) { objects throws(TaskError) in
+            for object in objects where isOld(object) {
+                pass.tally.note(.deletedProbe, object.key)
+                if !pass.isDryRun { try await pass.delete(object.key, in: bucket) }
+            }
+        }
+    }
+}

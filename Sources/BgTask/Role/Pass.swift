@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Metadata
+internal import ObjectStorage
+internal import Observability
+internal import Primitives
+
+/// What a task does to the cell, for reports and metrics.
+package enum Action: String, Sendable, CaseIterable {
+    case markedLog = "marked_log"
+    case deletedChunk = "deleted_chunk"
+    case deletedSeal = "deleted_seal"
+    case condemnedObject = "condemned_object"
+    case deletedObject = "deleted_object"
+    case keptState = "kept_state"
+    case unlinkedSegment = "unlinked_segment"
+    case raisedTrimPoint = "raised_trim_point"
+    case pushedDeletion = "pushed_deletion"
+    case deletedStream = "deleted_stream"
+    case purgedStream = "purged_stream"
+    case purgedBasin = "purged_basin"
+    case compactedSegment = "compacted_segment"
+    case unlinkedOrphan = "unlinked_orphan"
+    case deletedProbe = "deleted_probe"
+    /// Something was found that the rules exclude; it was left alone.
+    case violation
+    /// Something could not be dealt with, and was passed over.
+    case skipped
+}
+
+/// What one pass did, or would have done.
+package final class Tally {
+    package private(set) var counts: [Action: Int] = [:]
+    /// The first of them, in order.
+    package private(set) var items: [(action: Action, subject: String)] = []
+    private static let itemsMax = 1_000
+    private let onAction: (Action, Int) -> Void
+
+    init(onAction: @escaping (Action, Int) -> Void = { _, _ in }) { self.onAction = onAction }
+
+    func note(_ action: Action, _ subject: String, count: Int = 1) {
+        guard count > 0 else { return }
+        counts[action, default: 0] += count
+        if items.count < Self.itemsMax { items.append((action, subject)) }
+        onAction(action, count)
+    }
+
+    /// All actions but those that changed nothing.
+    var total: Int {
+        counts.reduce(0) { $0 + ($1.key == .skipped || $1.key == .violation ? 0 : $1.value) }
+    }
+}
+
+/// One run of a task over one partition: what all tasks share.
+///
+/// Whatever a pass does, it may be stopped behind any step, and done again by another worker, at
+/// the same time even: the guards are in the metadata's operations, not here.
+struct Pass {
+    let world: BgTaskWorld
+    let limits: BgTaskLimits
+    let partition: Partition
+    let pace: Pace
+    let tally: Tally
+    /// Nothing is changed, only told.
+    let isDryRun: Bool
+    /// False once the worker drains, or has lost the task's lease.
+    let mayGoOn: () -> Bool
+
+    var goesOn: Bool { mayGoOn() && tally.total < limits.itemsPerPassMax }
+
+    func run(_ kind: TaskKind) async throws(TaskError) {
+        switch kind {
+        case .logCollection: try await LogCollection(pass: self).run()
+        case .objectCollection: try await ObjectCollection(pass: self).run()
+        case .trim: try await StreamUpkeep(pass: self).trim()
+        case .retention: try await StreamUpkeep(pass: self).expire()
+        case .deleteOnEmpty: try await StreamUpkeep(pass: self).deleteEmpty()
+        case .streamDeletion: try await Deletion(pass: self).purgeStreams()
+        case .basinDeletion: try await Deletion(pass: self).purgeBasins()
+        case .compaction: try await Compaction(pass: self).run()
+        case .orphanSweep: try await OrphanSweep(pass: self).run()
+        }
+    }
+
+    // MARK: Asking
+
+    func asking<Value: Sendable>(
+        _ body: (any HousekeepingStore) async throws(MetadataError) -> Value
+    ) async throws(TaskError) -> Value {
+        do throws(MetadataError) {
+            return try await body(world.metadata)
+        } catch {
+            throw TaskError("metadata: \(error)")
+        }
+    }
+
+    /// Asks a bucket, at the worker's pace, again if it is overloaded.
+    func asking<Value: Sendable>(
+        _ bucket: Bucket, bytes: Int = 0,
+        _ body: (any ObjectStore) async throws(StoreError) -> Value
+    ) async throws(TaskError) -> Value {
+        let start = world.loop.now
+        var tries = 0
+        while true {
+            await pace.take(requests: 1, bytes: bytes)
+            do throws(StoreError) {
+                return try await body(bucket.store)
+            } catch {
+                tries += 1
+                guard error.isRetryable,
+                    let delay = limits.storeBackoff.delay(
+                        afterTries: tries, elapsed: world.loop.now - start,
+                        random: world.random.next())
+                else { throw TaskError("bucket \(bucket.name): \(error)", isGone: error.isGone) }
+                await world.loop.sleep(delay)
+            }
+        }
+    }
+
+    func delete(_ key: String, in bucket: Bucket) async throws(TaskError) {
+        try await asking(bucket) { store throws(StoreError) in try await store.delete(key) }
+    }
+
+    /// All objects with a prefix, those within `keys` if given, in pages; `visit` sees each page.
+    func list(
+        _ prefix: String, keys: Range<String>? = nil, in bucket: Bucket,
+        _ visit: ([ObjectInfo]) async throws(TaskError) -> Void
+    ) async throws(TaskError) {
+        // No key of ours equals a bound.
+        var after = keys?.lowerBound ?? ""
+        while goesOn {
+            let from = after
+            let listing = try await asking(bucket) { store throws(StoreError) in
+                try await store.list(prefix: prefix, after: from, limit: 1_000)
+            }
+            let wanted = listing.objects.prefix { object in
+                keys.map { ObjectKey.precedes(object.key, $0.upperBound) } ?? true
+            }
+            try await visit(Array(wanted))
+            guard listing.hasMore, wanted.count == listing.objects.count, let last = wanted.last
+            else { return }
+            after = last.key
+        }
+    }
+
+    /// All streams of the partition that need `work`.
+    func streams(
+        _ work: StreamWork, _ visit: (StreamID) async throws(TaskError) -> Void
+    ) async throws(TaskError) {
+        var after: StreamID?
+        repeat {
+            let from = after
+            let scan = try await asking { metadata throws(MetadataError) in
+                try await metadata.scanStreams(
+                    for: work, in: partition.streams, after: from, limit: limits.scanRows)
+            }
+            for id in scan.items {
+                guard goesOn else { return }
+                try await visit(id)
+            }
+            after = scan.next
+        } while after != nil
+    }
+
+    func violation(_ what: String) {
+        tally.note(.violation, what)
+        world.log.error("bgtask_violation", [("what", what)])
+    }
+
+    func skipped(_ what: String) {
+        tally.note(.skipped, what)
+        world.log.warning("bgtask_skipped", [("what", what)])
+    }
+
+    /// A wait as the metadata's ages are told.
+    static func milliseconds(_ wait: Nanoseconds) -> UInt64 { UInt64(wait / 1_000_000) }
+}
+
+/// Why a pass ended before its time; the next begins at the top.
+package struct TaskError: Error, Equatable, CustomStringConvertible {
+    package let description: String
+    /// An object that should be read is not there.
+    let isGone: Bool
+
+    init(_ description: String, isGone: Bool = false) {
+        self.description = description
+        self.isGone = isGone
+    }
+}
+
+extension StoreError {
+    fileprivate var isGone: Bool { kind == .notFound || kind == .rangeNotSatisfiable }
+}
+
+/// Holds a worker to its budget of requests and bytes.
+final class Pace {
+    private let loop: any Loop
+    private let nanosecondsPerRequest: Int64
+    private let bytesPerSecond: Int64
+    /// When all that was taken is paid for.
+    private var paidAt: Nanoseconds = 0
+    private static let burstNanoseconds: Nanoseconds = .seconds(1)
+
+    init(loop: any Loop, requestsPerSecond: Int, bytesPerSecond: Int) {
+        precondition(requestsPerSecond >= 1 && bytesPerSecond >= 1)
+        self.loop = loop
+        nanosecondsPerRequest = max(1, 1_000_000_000 / Int64(requestsPerSecond))
+        self.bytesPerSecond = Int64(bytesPerSecond)
+    }
+
+    func take(requests: Int, bytes: Int) async {
+        let price = max(
+            Int64(requests) * nanosecondsPerRequest,
+            Int64(Double(bytes) / Double(bytesPerSecond) * 1e9))
+        paidAt = max(paidAt, loop.now - Self.burstNanoseconds) + price
+        let wait = paidAt - loop.now
+        if wait > 0 { await loop.sleep(wait) }
+    }
+}

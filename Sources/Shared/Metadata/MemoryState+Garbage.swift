@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Primitives
+internal import Records
+
+extension MemoryState {
+    // MARK: Objects
+
+    private func isReferenced(_ object: StoredObject) -> Bool {
+        streams.values.contains { $0.segments.contains { $0.storedObject == object } }
+    }
+
+    func knownObjects(_ objects: [String], bucket: String) -> Set<String> {
+        Set(
+            objects.filter {
+                let object = StoredObject(bucket: bucket, key: $0)
+                return housekeeping.garbage[object] != nil || isReferenced(object)
+            })
+    }
+
+    mutating func unlinkObject(_ object: StoredObject, now: UInt64) {
+        guard housekeeping.garbage[object] == nil, !isReferenced(object) else { return }
+        housekeeping.garbage[object] = .init(since: now, isCondemned: false)
+    }
+
+    func scanGarbage(
+        _ keys: Range<String>, after: StoredObject?, limit: Int, now: UInt64
+    ) -> Scan<Garbage, StoredObject> {
+        let wanted = Name(keys.lowerBound)..<Name(keys.upperBound)
+        let objects = housekeeping.garbage.keys
+            .filter { wanted.contains(Name($0.key)) && (after.map($0.isBehind) ?? true) }
+            .sorted { $1.isBehind($0) }.prefix(limit)
+        let items = objects.compactMap { object in
+            housekeeping.garbage[object].map { entry in
+                Garbage(
+                    object: object, phase: entry.isCondemned ? .condemned : .unlinked,
+                    age: now - min(now, entry.since), isReferenced: isReferenced(object))
+            }
+        }
+        return Scan(items, next: objects.count == limit ? objects.last : nil)
+    }
+
+    mutating func condemn(_ object: StoredObject, age: UInt64, now: UInt64) -> Bool {
+        guard let entry = housekeeping.garbage[object], !entry.isCondemned,
+            now >= entry.since, now - entry.since >= age, !isReferenced(object)
+        else { return false }
+        housekeeping.garbage[object] = .init(since: now, isCondemned: true)
+        return true
+    }
+
+    mutating func forgetObject(_ object: StoredObject) {
+        if housekeeping.garbage[object]?.isCondemned == true {
+            housekeeping.garbage[object] = nil
+        }
+    }
+
+    // MARK: Logs
+
+    func scanLogs(
+        partition: Int, of partitions: Int, after: ChannelID?, limit: Int, now: UInt64
+    ) -> Scan<LogGarbage, ChannelID> {
+        let rows = channels.values.filter { row in
+            row.id.number % UInt64(partitions) == UInt64(partition)
+                && (after.map { row.id > $0 } ?? true)
+                && !(housekeeping.logs[row.id]?.isGone ?? false)
+        }.sorted { $0.id < $1.id }.prefix(limit)
+        let items = rows.map { row in
+            let entry = housekeeping.logs[row.id] ?? .init()
+            return LogGarbage(
+                channel: row, deletedEnd: entry.deletedEnd,
+                mark: entry.mark.map { .init(end: $0.end, age: now - min(now, $0.since)) },
+                retiredAge: entry.retiredSince.map { now - min(now, $0) })
+        }
+        return Scan(items, next: rows.count == limit ? rows.last?.id : nil)
+    }
+
+    mutating func markLog(_ id: ChannelID, now: UInt64) {
+        guard let row = channels[id] else { return }
+        var entry = housekeeping.logs[id] ?? .init()
+        if entry.mark == nil && row.flushedEnd > entry.deletedEnd {
+            entry.mark = (row.flushedEnd, now)
+        }
+        if row.state == .retired && entry.retiredSince == nil { entry.retiredSince = now }
+        housekeeping.logs[id] = entry
+    }
+
+    mutating func forgetLog(_ id: ChannelID, below end: ChunkIndex) {
+        guard var entry = housekeeping.logs[id], let mark = entry.mark, end <= mark.end else {
+            return
+        }
+        entry.deletedEnd = max(entry.deletedEnd, end)
+        if end == mark.end { entry.mark = nil }
+        housekeeping.logs[id] = entry
+    }
+
+    mutating func forgetLog(_ id: ChannelID) {
+        if channels[id]?.state == .retired { housekeeping.logs[id, default: .init()].isGone = true }
+    }
+
+    // MARK: Leases
+
+    func leases(prefix: String) -> [NamedLease] {
+        leases.filter { Name($0.key).bytes.starts(with: prefix.utf8) }
+            .map { NamedLease(name: $0.key, holder: $0.value.holder, renewals: $0.value.renewals) }
+            .sorted { Name($0.name) < Name($1.name) }
+    }
+}
+
+extension StoredObject {
+    fileprivate func isBehind(_ other: StoredObject) -> Bool {
+        (Name(key), Name(bucket)) > (Name(other.key), Name(other.bucket))
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ChannelRole
+
+/// A cell with a known bug, which the simulator must notice.
+package enum Mutant: Equatable, Sendable, CaseIterable, CustomStringConvertible {
+    case channel(ChannelMutant)
+    /// Recovery takes the first absent slot for the end of a log, and puts no seal there.
+    case sealSkipped
+
+    package static let allCases: [Mutant] =
+        ChannelMutant.allCases.map(Mutant.channel) + [.sealSkipped]
+
+    package var description: String {
+        switch self {
+        case .channel(let bug): bug.rawValue
+        case .sealSkipped: "sealSkipped"
+        }
+    }
+
+    /// By its description.
+    package init?(_ name: String) {
+        guard let found = Self.allCases.first(where: { $0.description == name }) else { return nil }
+        self = found
+    }
+}
