@@ -107,6 +107,24 @@ import Testing
         #expect(try TailReply(try #require(tail.ended).payload).tail == .zero)
     }
 
+    @Test func aZombieRefusesNothingByItsOldConfiguration() async throws {
+        let bench = try await Bench { $0.renewNanoseconds = .seconds(3_600) }
+        let stream = bench.makeStream("s") { $0.timestampingMode = .clientRequire }
+        let session = try bench.openSession(stream)
+        let channel = try #require(bench.role.channel)
+        let seal = Seal(
+            header: ChunkHeader(
+                kind: .seal, channel: channel, index: 0, putID: ID128(high: 1, low: 1),
+                storageClass: 0, createdMilliseconds: 0),
+            owner: "test", reason: "test")
+        _ = try await bench.store.inner.put(
+            LogKeys.chunk(channel, 0), [seal.encoded()], ifAbsent: true)
+        bench.stall(.seconds(4))
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass(.milliseconds(10))
+        #expect(session.ended?.status == .unavailable)
+    }
+
     @Test func aChannelThatIsUnsureForADayExits() async throws {
         var lease = LeaseGuard<Int>(waitNanosecondsMax: 100, countMax: 3)
         lease.renewed(sentAt: 0, duration: .seconds(3), at: 0, wallMilliseconds: 5_000) { _ in }

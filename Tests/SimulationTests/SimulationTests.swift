@@ -6,7 +6,7 @@ import Testing
 @testable import Simulation
 
 @Suite(.serialized) struct SimulationTests {
-    @Test(arguments: 1...12 as ClosedRange<UInt64>)
+    @Test(arguments: 1...8 as ClosedRange<UInt64>)
     func aCellUnderFaultsKeepsItsPromises(seed: UInt64) {
         var run = Run(seed: seed)
         run.duration = 10_000_000_000

@@ -97,7 +97,8 @@ final class ReadCatchUp {
         guard !isClosed else { return }
         isClosed = true
         onReady = nil
-        release()
+        releaseCurrent()
+        releaseSlots()
         slots = []
     }
 
@@ -105,16 +106,21 @@ final class ReadCatchUp {
     /// on, where the last run `isUnread` in part.
     func rewind(to position: SeqNum, isUnread: Bool) {
         guard !isClosed else { return }
-        if let current, isUnread { slots.prepend(current.again(from: position)) }
-        release()
+        let unread = isUnread ? current?.again(from: position) : nil
+        releaseCurrent()
+        dropAhead()
+        if let unread { slots.prepend(unread) }
+    }
+
+    private func dropAhead() {
+        releaseSlots()
         for (index, slot) in slots.enumerated() where slot.isIssued {
             slots[index] = slot.again(from: slot.from)
         }
         window = 2
     }
 
-    private func release() {
-        releaseCurrent()
+    private func releaseSlots() {
         var bytes = 0
         for slot in slots where slot.isIssued {
             // What is on its way stays counted until it is there.
@@ -153,13 +159,13 @@ final class ReadCatchUp {
         var bytes = 0
         for slot in slots.prefix(window) {
             bytes += slot.range.count
-            // The next range is fetched whatever its size, in its turn.
-            let isNext = slot === slots.first
-            guard bytes <= Self.bytesAheadMax || isNext else { return }
+            guard bytes <= Self.bytesAheadMax || slot === slots.first else { return }
             if slot.isIssued { continue }
+            // What is needed next is fetched whatever its size, in its turn.
+            let isNext = slot === slots.first && current == nil
             guard share.fetch(slot.range.count, isNext: isNext) else {
                 // Who waits for its turn holds nothing that others wait for.
-                if isNext { rewind(to: slot.from, isUnread: false) }
+                if isNext { dropAhead() }
                 return
             }
             issue(slot)

@@ -13,7 +13,7 @@ package enum RecordsOperation: Sendable {
 /// Where requests for records enter: reads their headers and query, finds the stream, and hands
 /// them to whoever serves their kind.
 package final class RecordsEndpoint {
-    private let path: DataPath
+    let path: DataPath
 
     package init(world: FrontendWorld, limits: FrontendLimits, cell: Cell) {
         path = DataPath(world: world, limits: limits, cell: cell)

@@ -2,6 +2,7 @@
 
 internal import Compression
 internal import HTTP
+internal import Observability
 internal import Primitives
 internal import Records
 
