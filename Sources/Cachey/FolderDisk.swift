@@ -79,7 +79,7 @@ final class FolderDisk: PageDisk {
             let file = open(name, O_RDONLY | O_CLOEXEC)
             guard file >= 0 else { throw DiskError(name, errno: errno) }
             defer { close(file) }
-            let storage = ByteStorage(capacity: range.count)
+            let storage = ByteStorage.make(capacity: range.count)
             var count = 0
             while count < range.count {
                 let got = pread(

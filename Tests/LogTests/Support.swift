@@ -29,7 +29,7 @@ struct Run {
                 writer.write([UInt8](repeating: UInt8(i % 251), count: Int(length)))
             }
             let fields = writer.finish()
-            let storage = ByteStorage(capacity: fields.count + 40)
+            let storage = ByteStorage.make(capacity: fields.count + 40)
             let written = fields.withUnsafeBytes {
                 StoredRecord.write(
                     fields: $0, seqNum: start + i, timestamp: timestamp, to: storage.base)

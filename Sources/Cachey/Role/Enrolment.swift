@@ -2,7 +2,7 @@
 
 internal import Metadata
 internal import Observability
-package import Primitives
+internal import Primitives
 
 /// A cachey's place in the registry: how readers come to know of it.
 ///

@@ -117,13 +117,13 @@ struct Slab {
     private var storage: ByteStorage
     private var used = 0
 
-    init(bytes: Int) { storage = ByteStorage(capacity: bytes) }
+    init(bytes: Int) { storage = ByteStorage.make(capacity: bytes) }
 
     /// Calls `body` with room for exactly `count` bytes, which it writes.
     mutating func write(_ count: Int, _ body: (UnsafeMutableRawPointer) -> Void) -> Bytes {
-        if storage.capacity - used < count {
-            let next = min(storage.capacity * 2, Self.bytesMax)
-            storage = ByteStorage(capacity: max(next, count))
+        if storage.byteCapacity - used < count {
+            let next = min(storage.byteCapacity * 2, Self.bytesMax)
+            storage = ByteStorage.make(capacity: max(next, count))
             used = 0
         }
         let target = storage.base + used

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import Primitives
+internal import Primitives
 
 extension MemoryMetadata: CacheyRegistry {
     package func registerCachey(

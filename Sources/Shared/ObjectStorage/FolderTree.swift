@@ -221,7 +221,7 @@ final class FolderTree: Sendable {
     }
 
     private static func read(_ file: OpenFile, _ range: Range<Int>) throws(FolderError) -> Bytes {
-        let storage = ByteStorage(capacity: range.count)
+        let storage = ByteStorage.make(capacity: range.count)
         var count = 0
         while count < range.count {
             let n = pread(

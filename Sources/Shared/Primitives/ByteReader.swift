@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Why bytes could not be understood: what was expected, and where.
-package struct DecodeError: Error, Equatable, CustomStringConvertible {
-    package enum Reason: Sendable, Equatable {
+public struct DecodeError: Error, Equatable, CustomStringConvertible {
+    public enum Reason: Sendable, Equatable {
         /// The bytes end before what must be there.
         case truncated
         /// The bytes are there, but they cannot mean what they must.
@@ -10,15 +10,15 @@ package struct DecodeError: Error, Equatable, CustomStringConvertible {
         /// The bytes differ from what was written.
         case checksum
     }
-    package let reason: Reason
-    package let offset: Int
+    public let reason: Reason
+    public let offset: Int
 
-    package init(_ reason: Reason, at offset: Int) {
+    public init(_ reason: Reason, at offset: Int) {
         self.reason = reason
         self.offset = offset
     }
 
-    package var description: String {
+    public var description: String {
         switch reason {
         case .truncated: "truncated at byte \(offset)"
         case .malformed(let what): "\(what) at byte \(offset)"
@@ -28,50 +28,58 @@ package struct DecodeError: Error, Equatable, CustomStringConvertible {
 }
 
 /// Decodes what `ByteWriter` encoded; every step says precisely why it cannot go on.
-package struct ByteReader {
-    package let bytes: Bytes
-    package private(set) var offset = 0
+public struct ByteReader {
+    public let bytes: Bytes
+    @usableFromInline var position = 0
 
-    package init(_ bytes: Bytes) { self.bytes = bytes }
+    @inlinable
+    public init(_ bytes: Bytes) { self.bytes = bytes }
 
-    package var remaining: Int { bytes.count - offset }
-    package var isAtEnd: Bool { remaining == 0 }
+    /// How much was read, in bytes.
+    @inlinable public var offset: Int { position }
+    @inlinable public var remaining: Int { bytes.count - position }
+    @inlinable public var isAtEnd: Bool { remaining == 0 }
 
-    package mutating func read<T: FixedWidthInteger>(
+    // Inlinable: from another module, a generic function is slow unless it is specialised there.
+
+    @inlinable
+    public mutating func read<T: FixedWidthInteger>(
         _ type: T.Type = T.self
     ) throws(DecodeError) -> T {
         guard remaining >= MemoryLayout<T>.size else { throw DecodeError(.truncated, at: offset) }
-        defer { offset += MemoryLayout<T>.size }
+        defer { position += MemoryLayout<T>.size }
         return bytes.load(T.self, at: offset)
     }
 
-    package mutating func readBigEndian<T: FixedWidthInteger>(
+    @inlinable
+    public mutating func readBigEndian<T: FixedWidthInteger>(
         _ type: T.Type = T.self
     ) throws(DecodeError) -> T {
         guard remaining >= MemoryLayout<T>.size else { throw DecodeError(.truncated, at: offset) }
-        defer { offset += MemoryLayout<T>.size }
+        defer { position += MemoryLayout<T>.size }
         return bytes.loadBigEndian(T.self, at: offset)
     }
 
-    package mutating func read(_ count: Int) throws(DecodeError) -> Bytes {
+    @inlinable
+    public mutating func read(_ count: Int) throws(DecodeError) -> Bytes {
         guard count >= 0, remaining >= count else { throw DecodeError(.truncated, at: offset) }
-        defer { offset += count }
+        defer { position += count }
         return bytes[offset..<offset + count]
     }
 
-    package mutating func readVarint() throws(DecodeError) -> UInt64 {
+    public mutating func readVarint() throws(DecodeError) -> UInt64 {
         let start = offset
         var at = offset
         guard let value = bytes.withUnsafeBytes({ Varint.read($0, &at) }) else {
             let cut = bytes.count - start < Varint.lengthMax
             throw DecodeError(cut ? .truncated : .malformed("varint beyond 64 bits"), at: start)
         }
-        offset = at
+        position = at
         return value
     }
 
     /// A text behind its 4-byte length; `lengthMax` in bytes.
-    package mutating func readText(lengthMax: Int = 65_536) throws(DecodeError) -> String {
+    public mutating func readText(lengthMax: Int = 65_536) throws(DecodeError) -> String {
         let start = offset
         let blob = try readBlob(lengthMax: lengthMax)
         guard let text = blob.validText else {
@@ -81,7 +89,7 @@ package struct ByteReader {
     }
 
     /// Bytes behind their 4-byte length; `lengthMax` in bytes.
-    package mutating func readBlob(lengthMax: Int = Int(Int32.max)) throws(DecodeError) -> Bytes {
+    public mutating func readBlob(lengthMax: Int = Int(Int32.max)) throws(DecodeError) -> Bytes {
         let start = offset
         let length = Int(try read(UInt32.self))
         guard length <= lengthMax else {
@@ -91,11 +99,11 @@ package struct ByteReader {
     }
 
     /// Throws unless everything was read.
-    package func finish() throws(DecodeError) {
+    public func finish() throws(DecodeError) {
         guard isAtEnd else { throw malformed("\(remaining) bytes too many") }
     }
 
-    package func malformed(_ what: String) -> DecodeError {
+    public func malformed(_ what: String) -> DecodeError {
         DecodeError(.malformed(what), at: offset)
     }
 }

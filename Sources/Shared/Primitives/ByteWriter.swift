@@ -4,107 +4,123 @@
 ///
 /// Integers are little-endian unless the name says otherwise: everything that is ours is
 /// little-endian; what S2's session protocol prescribes is not.
-package struct ByteWriter {
-    private var storage: ByteStorage
-    package private(set) var count = 0
+public struct ByteWriter {
+    @usableFromInline var storage: ByteStorage
+    @usableFromInline var written = 0
 
-    package init(capacity: Int = 256) { storage = ByteStorage(capacity: capacity) }
+    /// How much was written, in bytes.
+    @inlinable public var count: Int { written }
+
+    @inlinable
+    public init(capacity: Int = 256) { storage = ByteStorage.make(capacity: capacity) }
 
     /// Makes room for `more` bytes and returns where they go. The caller then calls `advance`.
+    @inlinable
     @inline(__always)
-    package mutating func reserve(_ more: Int) -> UnsafeMutableRawPointer {
-        if count + more > storage.capacity { grow(count + more) }
+    public mutating func reserve(_ more: Int) -> UnsafeMutableRawPointer {
+        if count + more > storage.byteCapacity { grow(count + more) }
         return storage.base + count
     }
 
     /// Declares that `n` bytes were written where `reserve` pointed.
+    @inlinable
     @inline(__always)
-    package mutating func advance(_ n: Int) {
-        precondition(n >= 0 && count + n <= storage.capacity, "advanced beyond the reserved room")
-        count += n
+    public mutating func advance(_ n: Int) {
+        precondition(
+            n >= 0 && count + n <= storage.byteCapacity, "advanced beyond the reserved room")
+        written += n
     }
 
-    private mutating func grow(_ needed: Int) {
-        let larger = ByteStorage(capacity: max(needed, storage.capacity * 2))
+    @usableFromInline
+    mutating func grow(_ needed: Int) {
+        let larger = ByteStorage.make(capacity: max(needed, storage.byteCapacity * 2))
         larger.base.copyMemory(from: storage.base, byteCount: count)
         storage = larger
     }
 
-    package mutating func write<T: FixedWidthInteger>(_ value: T) {
+    @inlinable
+    public mutating func write<T: FixedWidthInteger>(_ value: T) {
         reserve(MemoryLayout<T>.size).storeBytes(of: value.littleEndian, as: T.self)
-        count += MemoryLayout<T>.size
+        written += MemoryLayout<T>.size
     }
 
-    package mutating func writeBigEndian<T: FixedWidthInteger>(_ value: T) {
+    @inlinable
+    public mutating func writeBigEndian<T: FixedWidthInteger>(_ value: T) {
         reserve(MemoryLayout<T>.size).storeBytes(of: value.bigEndian, as: T.self)
-        count += MemoryLayout<T>.size
+        written += MemoryLayout<T>.size
     }
 
-    package mutating func write(_ bytes: Bytes) {
+    @inlinable
+    public mutating func write(_ bytes: Bytes) {
         bytes.withUnsafeBytes { write($0) }
     }
 
-    package mutating func write(_ bytes: UnsafeRawBufferPointer) {
+    @inlinable
+    public mutating func write(_ bytes: UnsafeRawBufferPointer) {
         guard let source = bytes.baseAddress, bytes.count > 0 else { return }
         reserve(bytes.count).copyMemory(from: source, byteCount: bytes.count)
-        count += bytes.count
+        written += bytes.count
     }
 
-    package mutating func write(_ bytes: some Collection<UInt8>) {
+    @inlinable
+    public mutating func write(_ bytes: some Collection<UInt8>) {
         let room = UnsafeMutableRawBufferPointer(start: reserve(bytes.count), count: bytes.count)
         room.copyBytes(from: bytes)
-        count += bytes.count
+        written += bytes.count
     }
 
-    package mutating func write(utf8 text: String) {
+    public mutating func write(utf8 text: String) {
         var text = text
         text.withUTF8 { write(UnsafeRawBufferPointer($0)) }
     }
 
     /// A base-128 varint, as protobuf writes it (1 to 10 bytes).
+    @inlinable
     @inline(__always)
-    package mutating func writeVarint(_ value: UInt64) {
-        count += Varint.write(value, to: reserve(Varint.lengthMax))
+    public mutating func writeVarint(_ value: UInt64) {
+        written += Varint.write(value, to: reserve(Varint.lengthMax))
     }
 
     /// A 4-byte length and the text's UTF-8.
-    package mutating func writeText(_ text: String) {
+    public mutating func writeText(_ text: String) {
         write(UInt32(text.utf8.count))
         write(utf8: text)
     }
 
     /// A 4-byte length and the bytes.
-    package mutating func writeBlob(_ bytes: Bytes) {
+    public mutating func writeBlob(_ bytes: Bytes) {
         write(UInt32(bytes.count))
         write(bytes)
     }
 
     /// Overwrites an integer that was written before, at `offset`.
-    package mutating func patch<T: FixedWidthInteger>(_ value: T, at offset: Int) {
+    @inlinable
+    public mutating func patch<T: FixedWidthInteger>(_ value: T, at offset: Int) {
         precondition(
             offset >= 0 && offset + MemoryLayout<T>.size <= count, "patched beyond the end")
         (storage.base + offset).storeBytes(of: value.littleEndian, as: T.self)
     }
 
     /// CRC-32C of what was written from `start` on.
-    package func checksum(from start: Int = 0) -> UInt32 {
+    public func checksum(from start: Int = 0) -> UInt32 {
         CRC32C.of(UnsafeRawBufferPointer(start: storage.base + start, count: count - start))
     }
 
     /// What was written; the writer is spent.
-    package consuming func finish() -> Bytes {
+    @inlinable
+    public consuming func finish() -> Bytes {
         Bytes(owner: storage, base: UnsafeRawPointer(storage.base), count: count)
     }
 }
 
 /// Base-128 varints, as protobuf defines them.
-package enum Varint {
-    package static let lengthMax = 10
+public enum Varint {
+    public static let lengthMax = 10
 
     /// How many bytes `value` takes, 1 to 10.
     @inlinable
     @inline(__always)
-    package static func length(_ value: UInt64) -> Int {
+    public static func length(_ value: UInt64) -> Int {
         // 7 bits a byte: one division of the position of the highest bit, by multiplication.
         ((63 - (value | 1).leadingZeroBitCount) * 9 + 73) / 64
     }
@@ -113,7 +129,7 @@ package enum Varint {
     @inlinable
     @inline(__always)
     @discardableResult
-    package static func write(_ value: UInt64, to target: UnsafeMutableRawPointer) -> Int {
+    public static func write(_ value: UInt64, to target: UnsafeMutableRawPointer) -> Int {
         var value = value
         var n = 0
         while value >= 0x80 {
@@ -129,7 +145,7 @@ package enum Varint {
     /// Reads a varint at `offset`, moving it on; nil where it is cut off or longer than 64 bits.
     @inlinable
     @inline(__always)
-    package static func read(_ bytes: UnsafeRawBufferPointer, _ offset: inout Int) -> UInt64? {
+    public static func read(_ bytes: UnsafeRawBufferPointer, _ offset: inout Int) -> UInt64? {
         var value: UInt64 = 0
         var shift: UInt64 = 0
         var at = offset

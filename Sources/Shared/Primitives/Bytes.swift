@@ -8,15 +8,19 @@
 /// must bound them by their owners, or copy with `detached()`.
 ///
 /// Three words wide, so that it fits an existential's inline buffer.
-package struct Bytes: @unchecked Sendable {
+///
+/// Public, as nothing else in this project is, along with what reads and writes it: across modules,
+/// Swift 6.3 neither inlines nor specialises what is `package`, not even where it is `@inlinable`,
+/// and these run several times per record.
+public struct Bytes: @unchecked Sendable {
     // Safety: nobody writes to the memory once a Bytes refers to it.
-    package let owner: AnyObject?
-    package let base: UnsafeRawPointer
-    package let count: Int
+    public let owner: AnyObject?
+    public let base: UnsafeRawPointer
+    public let count: Int
 
     /// Wraps `count` bytes at `base`, which `owner` keeps alive and never changes.
     @inlinable
-    package init(owner: AnyObject?, base: UnsafeRawPointer, count: Int) {
+    public init(owner: AnyObject?, base: UnsafeRawPointer, count: Int) {
         precondition(count >= 0, "a byte count is never negative")
         self.owner = owner
         self.base = base
@@ -24,21 +28,22 @@ package struct Bytes: @unchecked Sendable {
     }
 
     /// No bytes.
-    package init() {
+    @inlinable
+    public init() {
         self.init(owner: nil, base: Self.nowhere, count: 0)
     }
 
     /// A copy of `bytes`.
-    package init(_ bytes: some Collection<UInt8>) {
-        let storage = ByteStorage(capacity: bytes.count)
+    public init(_ bytes: some Collection<UInt8>) {
+        let storage = ByteStorage.make(capacity: bytes.count)
         let target = UnsafeMutableRawBufferPointer(start: storage.base, count: bytes.count)
         target.copyBytes(from: bytes)
         self.init(owner: storage, base: UnsafeRawPointer(storage.base), count: bytes.count)
     }
 
     /// A copy of `bytes`.
-    package init(copying bytes: UnsafeRawBufferPointer) {
-        let storage = ByteStorage(capacity: bytes.count)
+    public init(copying bytes: UnsafeRawBufferPointer) {
+        let storage = ByteStorage.make(capacity: bytes.count)
         if let source = bytes.baseAddress {
             storage.base.copyMemory(from: source, byteCount: bytes.count)
         }
@@ -46,41 +51,42 @@ package struct Bytes: @unchecked Sendable {
     }
 
     /// The UTF-8 bytes of `text`.
-    package init(utf8 text: String) {
+    public init(utf8 text: String) {
         var text = text
         self = text.withUTF8 { Bytes(copying: UnsafeRawBufferPointer($0)) }
     }
 
     // Safety: one byte that is never read (every Bytes that points here is empty) nor freed.
-    nonisolated(unsafe) private static let nowhere = UnsafeRawPointer(
+    @usableFromInline
+    nonisolated(unsafe) static let nowhere = UnsafeRawPointer(
         UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1))
 
-    @inlinable package var isEmpty: Bool { count == 0 }
+    @inlinable public var isEmpty: Bool { count == 0 }
 
     /// The byte at `offset`, which must lie in `0 ..< count`.
     @inlinable
-    package subscript(offset: Int) -> UInt8 {
+    public subscript(offset: Int) -> UInt8 {
         precondition(offset >= 0 && offset < count, "offset outside of the bytes")
         return base.load(fromByteOffset: offset, as: UInt8.self)
     }
 
     /// The bytes in `range`, sharing memory. The range must lie in `0 ..< count`.
     @inlinable
-    package subscript(range: Range<Int>) -> Bytes {
+    public subscript(range: Range<Int>) -> Bytes {
         precondition(
             range.lowerBound >= 0 && range.upperBound <= count, "range outside of the bytes")
         return Bytes(owner: owner, base: base + range.lowerBound, count: range.count)
     }
 
     @inlinable
-    package func dropFirst(_ n: Int) -> Bytes { self[min(n, count)..<count] }
+    public func dropFirst(_ n: Int) -> Bytes { self[min(n, count)..<count] }
 
     @inlinable
-    package func prefix(_ n: Int) -> Bytes { self[0..<min(n, count)] }
+    public func prefix(_ n: Int) -> Bytes { self[0..<min(n, count)] }
 
     /// Calls `body` with the memory, which is valid until it returns.
     @inlinable
-    package func withUnsafeBytes<R, E: Error>(
+    public func withUnsafeBytes<R, E: Error>(
         _ body: (UnsafeRawBufferPointer) throws(E) -> R
     ) throws(E) -> R {
         defer { withExtendedLifetime(owner) {} }
@@ -89,7 +95,7 @@ package struct Bytes: @unchecked Sendable {
 
     /// A little-endian integer at `offset`; the bytes must reach that far.
     @inlinable
-    package func load<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
+    public func load<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
         precondition(
             offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer outside of the bytes")
         return T(littleEndian: base.loadUnaligned(fromByteOffset: offset, as: T.self))
@@ -97,51 +103,52 @@ package struct Bytes: @unchecked Sendable {
 
     /// A big-endian integer at `offset`; the bytes must reach that far.
     @inlinable
-    package func loadBigEndian<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
+    public func loadBigEndian<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
         precondition(
             offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer outside of the bytes")
         return T(bigEndian: base.loadUnaligned(fromByteOffset: offset, as: T.self))
     }
 
-    package var array: [UInt8] { withUnsafeBytes { Array($0) } }
+    public var array: [UInt8] { withUnsafeBytes { Array($0) } }
 
     /// The text that these bytes encode; invalid UTF-8 becomes U+FFFD.
-    package var lossyText: String { withUnsafeBytes { String(decoding: $0, as: UTF8.self) } }
+    public var lossyText: String { withUnsafeBytes { String(decoding: $0, as: UTF8.self) } }
 
     /// The text that these bytes encode, or nil where they are not valid UTF-8.
-    package var validText: String? {
+    public var validText: String? {
         withUnsafeBytes { String(validating: $0, as: UTF8.self) }
     }
 
     /// A copy that owns just its own bytes.
-    package func detached() -> Bytes { withUnsafeBytes { Bytes(copying: $0) } }
+    public func detached() -> Bytes { withUnsafeBytes { Bytes(copying: $0) } }
 }
 
 extension Bytes: Equatable, Hashable {
-    package static func == (a: Bytes, b: Bytes) -> Bool {
+    public static func == (a: Bytes, b: Bytes) -> Bool {
         guard a.count == b.count else { return false }
         return a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
     }
 
-    package func hash(into hasher: inout Hasher) {
+    public func hash(into hasher: inout Hasher) {
         withUnsafeBytes { hasher.combine(bytes: $0) }
     }
 }
 
 extension Bytes: ExpressibleByArrayLiteral {
-    package init(arrayLiteral elements: UInt8...) { self.init(elements) }
+    public init(arrayLiteral elements: UInt8...) { self.init(elements) }
 }
 
 extension Bytes: CustomStringConvertible {
-    package var description: String { "\(count) bytes" }
+    public var description: String { "\(count) bytes" }
 }
 
 /// The total length of `parts`, in bytes.
-package func byteCount(_ parts: [Bytes]) -> Int { parts.reduce(0) { $0 + $1.count } }
+@inlinable
+public func byteCount(_ parts: [Bytes]) -> Int { parts.reduce(0) { $0 + $1.count } }
 
 extension Array where Element == Bytes {
     /// One run of all the parts; copies unless there is exactly one.
-    package func joined() -> Bytes {
+    public func joined() -> Bytes {
         if count == 1 { return self[0] }
         var writer = ByteWriter(capacity: byteCount(self))
         for part in self { writer.write(part) }
@@ -149,30 +156,25 @@ extension Array where Element == Bytes {
     }
 }
 
-/// Memory of our own: allocated once, never moved, freed with its last user.
-package final class ByteStorage: @unchecked Sendable {
-    // Safety: written only by its creator before the first Bytes refers to the written part.
-    package private(set) var base: UnsafeMutableRawPointer
-    package let capacity: Int
-    private var owned = true
+/// Memory of our own: allocated once, in one piece with its owner, never moved, freed with its last
+/// user.
+public final class ByteStorage: ManagedBuffer<Int, UInt8> {
+    // Written only by its creator, before the first Bytes refers to the written part.
 
-    package init(capacity: Int) {
-        self.capacity = max(capacity, 1)
-        base = UnsafeMutableRawPointer.allocate(byteCount: self.capacity, alignment: 1)
+    /// Room for `capacity` bytes, at least 1.
+    @inlinable
+    public static func make(capacity: Int) -> ByteStorage {
+        let capacity = max(capacity, 1)
+        let made = ByteStorage.create(minimumCapacity: capacity) { _ in capacity }
+        return unsafeDowncast(made, to: ByteStorage.self)
     }
 
-    /// Adopts memory that `malloc` gave.
-    package init(adopting base: UnsafeMutableRawPointer, capacity: Int) {
-        self.base = base
-        self.capacity = capacity
-    }
+    /// How many bytes were asked for.
+    @inlinable public var byteCapacity: Int { header }
 
-    deinit { if owned { base.deallocate() } }
-
-    /// Gives the memory away; the caller frees it. Only for a storage that nobody else holds.
-    package func release() -> UnsafeMutableRawPointer {
-        precondition(owned, "memory is given away once")
-        owned = false
-        return base
+    /// Valid as long as somebody holds the storage.
+    @inlinable
+    public var base: UnsafeMutableRawPointer {
+        withUnsafeMutablePointerToElements { UnsafeMutableRawPointer($0) }
     }
 }

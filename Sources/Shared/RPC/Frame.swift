@@ -67,7 +67,7 @@ package struct FrameParser {
     package init(frameBytesMax: Int) { self.frameBytesMax = frameBytesMax }
 
     /// Bytes of our own that an incomplete frame occupies.
-    package var partialBytes: Int { headCount + (body?.capacity ?? 0) }
+    package var partialBytes: Int { headCount + (body?.byteCapacity ?? 0) }
 
     /// Hands over the next bytes. All frames of the ones before must have been taken.
     package mutating func push(_ bytes: Bytes) {
@@ -85,7 +85,7 @@ package struct FrameParser {
             return whole
         }
         self.frame = frame
-        body = ByteStorage(capacity: length)
+        body = ByteStorage.make(capacity: length)
         bodyCount = 0
         bodyLength = length
         return continueBody()
@@ -98,7 +98,7 @@ package struct FrameParser {
             return try parseHead(take(Frame.headBytes))
         }
         guard !input.isEmpty else { return nil }
-        let storage = head ?? ByteStorage(capacity: Frame.headBytes)
+        let storage = head ?? ByteStorage.make(capacity: Frame.headBytes)
         head = storage
         let piece = take(min(Frame.headBytes - headCount, input.count))
         piece.withUnsafeBytes { copy($0, to: storage.base + headCount) }
@@ -150,7 +150,7 @@ package struct FrameParser {
 package struct FrameWriter {
     package private(set) var parts: [Bytes] = []
     package private(set) var count = 0
-    private var arena = ByteStorage(capacity: FrameWriter.arenaBytes)
+    private var arena = ByteStorage.make(capacity: FrameWriter.arenaBytes)
     private var used = 0
 
     private static let arenaBytes = 4_096
@@ -160,8 +160,8 @@ package struct FrameWriter {
 
     /// Adds a frame. A `prefix` (of an open) stands between the header and the payload.
     package mutating func write(_ frame: Frame, prefix: UInt32? = nil) {
-        if used + Frame.headBytes + Self.prefixBytesMax > arena.capacity {
-            arena = ByteStorage(capacity: Self.arenaBytes)
+        if used + Frame.headBytes + Self.prefixBytesMax > arena.byteCapacity {
+            arena = ByteStorage.make(capacity: Self.arenaBytes)
             used = 0
         }
         let headBytes = Frame.headBytes + (prefix == nil ? 0 : Self.prefixBytesMax)

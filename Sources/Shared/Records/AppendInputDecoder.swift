@@ -15,7 +15,7 @@ package enum AppendInputDecoder {
     package static func decode(_ bytes: Bytes) throws(AppendInputError) -> PreparedBatch {
         try bytes.withUnsafeBytes { input throws(AppendInputError) in
             let outline = try Outline(input)
-            let storage = ByteStorage(capacity: outline.roomBytes)
+            let storage = ByteStorage.make(capacity: outline.roomBytes)
             let written = try prepare(input, outline, to: storage.base)
             return PreparedBatch(
                 count: outline.count, meteredBytes: written.meteredBytes,

@@ -99,7 +99,7 @@ package struct SequencedBatch {
 
     /// The stored records, in memory of their own.
     package func stored() -> Bytes {
-        let storage = ByteStorage(capacity: storedBytes)
+        let storage = ByteStorage.make(capacity: storedBytes)
         write(to: storage.base)
         return Bytes(
             owner: storage, base: UnsafeRawPointer(storage.base), count: storedBytes)

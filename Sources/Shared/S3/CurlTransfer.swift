@@ -176,9 +176,9 @@ final class CurlTransfer: @unchecked Sendable {
 
     /// Memory for `needed` bytes, those received so far kept.
     private func room(for needed: Int) -> ByteStorage {
-        if let storage, storage.capacity >= needed { return storage }
+        if let storage, storage.byteCapacity >= needed { return storage }
         let expected = min(reply.contentLength ?? 16_384, request.replyBytesMax)
-        let larger = ByteStorage(capacity: max(needed, expected, received * 2))
+        let larger = ByteStorage.make(capacity: max(needed, expected, received * 2))
         if let storage { larger.base.copyMemory(from: storage.base, byteCount: received) }
         storage = larger
         return larger
