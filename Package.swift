@@ -135,12 +135,12 @@ let testTargets: [Target] = [
     tests("RPCTests", ["RPC", "Primitives"]),
     tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives"]),
     tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),
-    tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression"]),
+    tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression", "TestSupport"]),
     tests(
         "CacheyTests",
         protocols + ["CacheyRole", "Cachey", "HTTP", "Transport", "TestSupport"]),
-    tests("BgTaskTests", protocols + ["BgTaskRole"]),
-    tests("CopTests", protocols + ["CopRole"]),
+    tests("BgTaskTests", protocols + ["BgTaskRole", "TestSupport"]),
+    tests("CopTests", protocols + ["CopRole", "TestSupport"]),
     .testTarget(
         name: "CellTests", dependencies: ["Frontend", "Channel", "Cachey", "BgTask", "Cop"],
         exclude: ["Scripts"],

@@ -5,6 +5,7 @@ import Metadata
 import ObjectStorage
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 /// Looks at all objects and all rows: what is missing, and what is left over.

@@ -6,6 +6,7 @@ import Metadata
 import ObjectStorage
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 @Suite struct CollectionTests {

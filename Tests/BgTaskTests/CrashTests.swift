@@ -6,6 +6,7 @@ import Metadata
 import ObjectStorage
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 /// A worker dies at every step of its work, before the step took effect or after; the next one

@@ -5,6 +5,7 @@ import Metadata
 import ObjectStorage
 import Primitives
 import RPC
+import TestSupport
 
 /// Fails one call, counted over the store and the metadata of a worker: before it takes effect, or
 /// after, as when a reply is lost.

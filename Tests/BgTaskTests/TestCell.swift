@@ -8,6 +8,7 @@ import Observability
 import Primitives
 import RPC
 import Records
+import TestSupport
 import Testing
 
 /// A cell on one virtual loop: metadata and a store in memory, writers, readers and workers.

@@ -5,6 +5,7 @@ import Metadata
 import ObjectStorage
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 /// A channel as background work sees one: a log that grows, and flushes.

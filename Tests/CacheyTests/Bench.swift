@@ -5,6 +5,7 @@ import ObjectStorage
 import Observability
 import Primitives
 import RPC
+import TestSupport
 
 @testable import CacheyRole
 

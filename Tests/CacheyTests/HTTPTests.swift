@@ -3,6 +3,7 @@
 import ObjectStorage
 import Observability
 import Primitives
+import TestSupport
 import Testing
 
 @testable import CacheyRole

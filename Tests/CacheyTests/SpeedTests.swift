@@ -2,6 +2,7 @@
 
 import Primitives
 import RPC
+import TestSupport
 import Testing
 
 @testable import CacheyRole

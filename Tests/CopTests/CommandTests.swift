@@ -4,6 +4,7 @@ import CopRole
 import Log
 import Metadata
 import Primitives
+import TestSupport
 import Testing
 
 @Suite struct CommandTests {

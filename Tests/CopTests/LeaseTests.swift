@@ -3,6 +3,7 @@
 import CopRole
 import Metadata
 import Primitives
+import TestSupport
 import Testing
 
 @Suite struct LeaseTests {

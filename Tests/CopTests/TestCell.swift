@@ -7,6 +7,7 @@ import ObjectStorage
 import Observability
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 /// A cell in memory, with channels that are no more than their logs.

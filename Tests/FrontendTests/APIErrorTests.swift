@@ -5,6 +5,7 @@ import Metadata
 import ObjectStorage
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 @Suite struct APIErrorTests {

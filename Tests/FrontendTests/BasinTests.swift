@@ -3,6 +3,7 @@
 import FrontendRole
 import HTTP
 import Primitives
+import TestSupport
 import Testing
 
 private let full = """

@@ -4,6 +4,7 @@ import Metadata
 import Primitives
 import RPC
 import Records
+import TestSupport
 import Testing
 
 @testable import FrontendRole

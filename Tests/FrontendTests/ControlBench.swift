@@ -8,6 +8,7 @@ import Observability
 import Primitives
 import RPC
 import Records
+import TestSupport
 import Testing
 
 /// A frontend whose control plane is asked by a test, over metadata in memory.

@@ -6,6 +6,7 @@ import ObjectStorage
 import Observability
 import Primitives
 import Records
+import TestSupport
 
 @testable import FrontendRole
 

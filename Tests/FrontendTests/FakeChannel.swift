@@ -6,6 +6,7 @@ import ObjectStorage
 import Primitives
 import RPC
 import Records
+import TestSupport
 
 /// The caller's end of a call that a test's channel serves.
 final class FakeCall: Call {

@@ -6,6 +6,7 @@ import ObjectStorage
 import Primitives
 import RPC
 import Records
+import TestSupport
 import Testing
 
 @testable import FrontendRole

@@ -4,6 +4,7 @@ import Compression
 @testable import FrontendRole
 import HTTP
 import Primitives
+import TestSupport
 import Testing
 
 @Suite struct RouteTests {

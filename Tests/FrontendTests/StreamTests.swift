@@ -5,6 +5,7 @@ import HTTP
 import Primitives
 import RPC
 import Records
+import TestSupport
 import Testing
 
 private let system = """

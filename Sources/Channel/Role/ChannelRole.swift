@@ -100,8 +100,8 @@ package final class ChannelRole: CallService {
                 AppendReply(start: start, end: end, tail: session.streamlet.stable.tail),
                 messageBytes: messageBytes)
         case .end(let session, let status, let payload):
-            // A rejection shows state without a new stable PUT behind it; and so does one that rests
-            // on the configuration, which may have changed since somebody else has the stream.
+            // A rejection shows state without a new stable PUT behind it; so does one that rests on
+            // the configuration, which may have changed since somebody else has the stream.
             guard status == .rejected || status == .timestampMissing else {
                 return session.end(status, payload)
             }

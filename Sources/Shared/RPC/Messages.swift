@@ -48,18 +48,8 @@ package struct AppendOpen: Message {
 /// [u64 match], [token text], and the prepared records to the end.
 extension PreparedBatch: Message {
     package func encode(into writer: inout ByteWriter) {
-        encodeHead(into: &writer)
+        writer.write(head)
         writer.write(records)
-    }
-
-    package func encodeHead(into writer: inout ByteWriter) {
-        let flags: UInt8 =
-            (conditions.matchSeqNum == nil ? 0 : 1) | (conditions.fencingToken == nil ? 0 : 2)
-        writer.write(flags)
-        writer.write(UInt32(count))
-        writer.write(UInt32(meteredBytes))
-        if let match = conditions.matchSeqNum { writer.write(match) }
-        if let token = conditions.fencingToken { writer.writeText(token) }
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {

@@ -1,36 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Primitives
+package import Primitives
 
 /// A loop with virtual time, on the thread that runs it: what waits costs nothing.
-final class VirtualLoop: Loop, TaskExecutor, @unchecked Sendable {
+package final class VirtualLoop: Loop, TaskExecutor, @unchecked Sendable {
     // Safety: everything happens on the one thread of its test.
-    private(set) var now: Nanoseconds = 1_000_000_000
+    package private(set) var now: Nanoseconds = 1_000_000_000
     private var jobs: [() -> Void] = []
     private var timers: [(due: Nanoseconds, number: Int, timer: Timer, work: () -> Void)] = []
     private var timersSet = 0
     private var isRunning = false
 
-    var wallMilliseconds: UInt64 { 1_700_000_000_000 + UInt64(now / 1_000_000) }
-    var isCurrent: Bool { true }
-    var taskExecutor: any TaskExecutor { self }
+    package var wallMilliseconds: UInt64 { 1_700_000_000_000 + UInt64(now / 1_000_000) }
+    package var isCurrent: Bool { true }
+    package var taskExecutor: any TaskExecutor { self }
 
-    func execute(_ work: @escaping @Sendable () -> Void) { jobs.append(work) }
+    package init() {}
 
-    func scheduleUnchecked(_ delay: Nanoseconds, _ work: @escaping @Sendable () -> Void) -> Timer {
+    package func execute(_ work: @escaping @Sendable () -> Void) { jobs.append(work) }
+
+    package func scheduleUnchecked(_ delay: Nanoseconds, _ work: @escaping @Sendable () -> Void) -> Timer {
         let timer = Timer()
         timersSet += 1
         timers.append((now + delay, timersSet, timer, work))
         return timer
     }
 
-    func enqueue(_ job: consuming ExecutorJob) {
+    package func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         jobs.append { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
     }
 
     /// Does all that is due within `span` from now.
-    func run(for span: Nanoseconds) {
+    package func run(for span: Nanoseconds) {
         let end = now + span
         run {
             self.now >= end
@@ -42,7 +44,7 @@ final class VirtualLoop: Loop, TaskExecutor, @unchecked Sendable {
 
     /// Runs until `condition` holds; false if nothing is left to do, or after an hour.
     @discardableResult
-    func run(until condition: @escaping () -> Bool) -> Bool {
+    package func run(until condition: @escaping () -> Bool) -> Bool {
         let end = now + .seconds(3_600)
         run(condition) { end }
         return condition()
@@ -68,7 +70,7 @@ final class VirtualLoop: Loop, TaskExecutor, @unchecked Sendable {
     }
 
     /// The value of asynchronous work, which must end by itself.
-    func value<Value: Sendable>(_ body: @escaping () async throws -> Value) throws -> Value {
+    package func value<Value: Sendable>(_ body: @escaping () async throws -> Value) throws -> Value {
         var result: Result<Value, any Error>?
         spawn {
             do { result = .success(try await body()) } catch { result = .failure(error) }
