@@ -19,7 +19,9 @@ package final class VirtualLoop: Loop, TaskExecutor, @unchecked Sendable {
 
     package func execute(_ work: @escaping @Sendable () -> Void) { jobs.append(work) }
 
-    package func scheduleUnchecked(_ delay: Nanoseconds, _ work: @escaping @Sendable () -> Void) -> Timer {
+    package func scheduleUnchecked(
+        _ delay: Nanoseconds, _ work: @escaping @Sendable () -> Void
+    ) -> Timer {
         let timer = Timer()
         timersSet += 1
         timers.append((now + delay, timersSet, timer, work))
@@ -70,7 +72,9 @@ package final class VirtualLoop: Loop, TaskExecutor, @unchecked Sendable {
     }
 
     /// The value of asynchronous work, which must end by itself.
-    package func value<Value: Sendable>(_ body: @escaping () async throws -> Value) throws -> Value {
+    package func value<Value: Sendable>(
+        _ body: @escaping () async throws -> Value
+    ) throws -> Value {
         var result: Result<Value, any Error>?
         spawn {
             do { result = .success(try await body()) } catch { result = .failure(error) }
