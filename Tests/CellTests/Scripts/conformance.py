@@ -26,6 +26,8 @@ def arguments():
     parser.add_argument("--only", default="", help="a regular expression for names")
     parser.add_argument("--pid", type=int, help="of the frontend, whose memory is watched")
     parser.add_argument("--jobs", type=int, default=12, help="checks at once")
+    parser.add_argument("--again", action="store_true",
+                        help="what fails beside others is tried once more, alone")
     parser.add_argument("--verbose", action="store_true", help="prints every check and its time")
     return parser.parse_args()
 
@@ -35,7 +37,7 @@ class Run:
         self.options = options
         self.cell = cell
         self.passed = 0
-        self.failed = 0
+        self.failed = []
 
     async def one(self, name, function):
         start = time.monotonic()
@@ -48,7 +50,7 @@ class Run:
         except Exception as error:
             problem = "it did not end in time" if limit.expired() else explain(error)
         if problem is not None:
-            self.failed += 1
+            self.failed.append((name, function))
             print("FAILED %s: %s" % (name, problem), flush=True)
         elif self.options.verbose:
             print("passed %s (%.1f s)" % (name, time.monotonic() - start), flush=True)
@@ -69,6 +71,11 @@ class Run:
         for name, function, _, last in wanted:
             if last:
                 await self.one(name, function)
+        if self.options.again:
+            again, self.failed = self.failed, []
+            for name, function in again:
+                print("once more: %s" % name, flush=True)
+                await self.one(name, function)
 
 
 async def main():
@@ -79,7 +86,7 @@ async def main():
     start = time.monotonic()
     await run.all()
     print("%d passed, %d failed in %.0f s" % (
-        run.passed, run.failed, time.monotonic() - start), flush=True)
+        run.passed, len(run.failed), time.monotonic() - start), flush=True)
     return 1 if run.failed else 0
 
 
