@@ -259,16 +259,7 @@ package final class ChannelRole: CallService {
         else { return }
         isOver = true
         parts.replies.stop()
-        world.loop.spawn {
-            do {
-                try await self.world.metadata.resignChannel(parts.log.channel)
-            } catch {
-                // The lease then runs out by itself.
-                self.world.log.warning("not resigned", [("error", "\(error)")])
-            }
-            self.whenDrained.set(())
-            self.world.exit("drained")
-        }
+        leave(parts, "drained")
     }
 
     /// The log is over: everything pending is answered, and the process exits.
@@ -278,11 +269,17 @@ package final class ChannelRole: CallService {
         world.log.error("the channel stops", [("reason", reason)])
         parts.replies.stop()
         parts.streamlets.abandon()
+        leave(parts, reason)
+    }
+
+    /// Gives the lease up, after the last answer, so that recovery need not wait for it to run out;
+    /// then the process may exit.
+    private func leave(_ parts: Parts, _ reason: String) {
         world.loop.spawn {
             do {
-                // After the last answer, so that recovery need not wait for the lease to run out.
                 try await self.world.metadata.resignChannel(parts.log.channel)
             } catch {
+                // The lease then runs out by itself.
                 self.world.log.warning("not resigned", [("error", "\(error)")])
             }
             self.whenDrained.set(())
