@@ -3,7 +3,7 @@
 internal import Foundation
 internal import S2SClient
 
-/// What the cell's processes report, summed over processes of a kind.
+/// What the cell's processes report, by name and labels, summed over processes of a kind.
 struct MetricsPage {
     private var values: [String: Double] = [:]
 
@@ -13,22 +13,27 @@ struct MetricsPage {
             for line in text.split(separator: "\n") where !line.hasPrefix("#") {
                 let words = line.split(separator: " ")
                 guard words.count >= 2, let value = Double(words[1]) else { continue }
-                let name = words[0].split(separator: "{")[0]
-                values[String(name), default: 0] += value
+                values[String(words[0]), default: 0] += value
             }
         }
     }
 
-    /// The value by its name without `millrace_`, or 0.
-    subscript(_ name: String) -> Double { values["millrace_" + name] ?? 0 }
+    /// The value by its name without `millrace_`, of all its labels, or 0.
+    subscript(_ name: String) -> Double {
+        values.reduce(0) { sum, entry in
+            let isNamed = entry.key.split(separator: "{")[0] == "millrace_" + name
+            return isNamed ? sum + entry.value : sum
+        }
+    }
 
-    /// Objects that the cell put into its store.
+    /// Objects that the cell's processes put into its store.
     var objectPuts: Double {
-        let counted = self["channel_store_puts_total"]
-        // A flush stores one segment object for each 32 MiB.
-        let segments = max(
-            self["channel_flushes_total"], self["channel_segment_bytes_total"] / 33_554_432)
-        return counted > 0 ? counted : self["channel_chunk_puts_total"] + segments
+        values.reduce(0) { sum, entry in
+            let isPut =
+                entry.key.contains("_store_requests_total{")
+                && entry.key.contains("operation=\"put\"")
+            return isPut ? sum + entry.value : sum
+        }
     }
 
     /// A page by HTTP/1.1.

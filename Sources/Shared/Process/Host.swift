@@ -163,11 +163,11 @@ package final class Host {
             }
             store = try S3Store(location, credentials: credentials)
         }
-        metrics.gauge("store_stored_bytes", help: "Bytes of objects stored so far.") {
-            Double(store.statistics.bytesStored)
+        metrics.counter("store_stored_bytes_total", help: "Bytes of objects stored.") {
+            store.statistics.bytesStored
         }
-        metrics.gauge("store_fetched_bytes", help: "Bytes of objects fetched so far.") {
-            Double(store.statistics.bytesFetched)
+        metrics.counter("store_fetched_bytes_total", help: "Bytes of objects fetched.") {
+            store.statistics.bytesFetched
         }
         metrics.gauge("store_requests", help: "Requests to the store in flight.") {
             Double(store.statistics.inFlight)
