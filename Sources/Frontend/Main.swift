@@ -24,9 +24,13 @@ private enum FrontendProgram {
         limits.zone = settings[.zone]
         let tls = try tlsFiles(settings)
         try await host.awaitMetadata()
+        var connections = RPCSettings()
+        // Appends have a budget of their own, by which sessions wait: none is to end for it here.
+        connections.heldBytesMax += limits.processInFlightBytesMax
         let calls = RPCClient(
             network: try host.network(), loop: host.loop,
-            identity: PeerIdentity(role: .frontend, id: host.random.next()), random: host.random)
+            identity: PeerIdentity(role: .frontend, id: host.random.next()), random: host.random,
+            settings: connections)
         let role = FrontendRole(
             world: FrontendWorld(
                 loop: host.loop, metadata: host.metadata, calls: calls,

@@ -107,4 +107,7 @@ package enum RPCLimits {
     package static let callWindowBytes = 4 << 20
     /// The same per connection and direction.
     package static let connectionWindowBytes = 32 << 20
+    /// The payload of an open, which needs no credit: where appends have taken it all until they
+    /// are durable, questions go on. What bounds opens is the number of calls.
+    package static let openBytesMax = 16 << 10
 }

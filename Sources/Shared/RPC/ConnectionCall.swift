@@ -29,6 +29,14 @@ package final class ConnectionCall: Call {
             case .finish: 64
             }
         }
+
+        /// What it takes of the connection's credit.
+        var creditBytes: Int {
+            switch self {
+            case .message(let payload), .end(_, let payload): payload.count
+            case .open, .finish: 0
+            }
+        }
     }
 
     let isCaller: Bool
@@ -58,7 +66,7 @@ package final class ConnectionCall: Call {
 
     /// A call to be made; `deadline` in nanoseconds from now.
     init(to method: Method, _ payload: Bytes, deadline: Nanoseconds?, on loop: any Loop) {
-        precondition(payload.count <= RPCLimits.messageBytesMax, "payload beyond the largest")
+        precondition(payload.count <= RPCLimits.openBytesMax, "payload beyond the largest")
         isCaller = true
         self.method = method
         self.deadline = deadline.map { loop.now + $0 }

@@ -35,7 +35,7 @@ package struct Hello: Message {
 
     /// Both ends must speak the same version: a cell is upgraded one role at a time only between
     /// releases that share it.
-    package static let currentVersion: UInt16 = 1
+    package static let currentVersion: UInt16 = 2
     package static let frameBytesMax = 256
     private static let magic: UInt32 = 0x4352_4C4D
 
@@ -94,7 +94,8 @@ package struct RPCSettings: Sendable {
     /// Calls open at once, per connection and direction; one more is ended `.overloaded`.
     package var callsMax = 16_384
     /// Bytes that wait in this end for credit, over all calls of a connection (or, before there is
-    /// one, of an address). A call that would pass it ends `.overloaded`.
+    /// one, of an address). Beyond it the call that holds the most ends: `.overloaded` if nothing
+    /// of it was sent, `.indefinite` otherwise.
     package var heldBytesMax = 64 << 20
     /// Bytes that the network has not taken. What credit allows is below it by far: a peer that
     /// lets it be passed does not read, and is cut off.

@@ -6,15 +6,16 @@ package import Primitives
 /// Many calls over one link: what `Frame` lists, in both directions alike.
 ///
 /// **Credit.** Each end grants the other a window of bytes per call and per connection. A message
-/// spends both, the payload of an open or an end that of the connection; who has any credit left
-/// may send one whole message, so a window is overshot by one message at most. Credit comes back as
-/// the application calls `consumed` (for opens and ends at once), batched to an eighth of a window.
+/// spends both, the payload of an end that of the connection; who has any credit left may send one
+/// whole message, so a window is overshot by one message at most. Credit comes back as the
+/// application calls `consumed` (for ends at once), batched to an eighth of a window. Opens are
+/// small and free, so that questions get through where messages have taken all credit.
 ///
 /// **Bounds.** Towards a peer that reads nothing or grants nothing, this end keeps: what credit
 /// allows, the connection's window plus one message; besides, small frames, up to `linkBytesMax`
 /// in all, beyond which the peer is cut off; and what applications insist on sending, up to
-/// `heldBytesMax`, beyond which a call ends `.overloaded`. Of a peer that sends too much it keeps
-/// one incomplete frame, and the windows; whoever passes a window is cut off. A peer that is
+/// `heldBytesMax`, beyond which the call that holds the most ends. Of a peer that sends too much it
+/// keeps one incomplete frame, and the windows; whoever passes a window is cut off. A peer that is
 /// silent or takes nothing is given up after twice `pingInterval`.
 ///
 /// **Writes** are collected and go out once per turn: when a burst of reads is over, else soon.
@@ -188,13 +189,11 @@ package final class RPCConnection: LinkHandler {
 
     private func takeOpen(_ frame: Frame) {
         let isPeers = (frame.call % 2 == 1) != isInitiator
-        guard isPeers, frame.call > lastPeerID, frame.payload.count >= 4 else {
-            return fail("the peer opened call \(frame.call) wrongly")
-        }
+        guard isPeers, frame.call > lastPeerID, frame.payload.count >= 4,
+            frame.payload.count <= 4 + RPCLimits.openBytesMax
+        else { return fail("the peer opened call \(frame.call) wrongly") }
         lastPeerID = frame.call
         let payload = frame.payload.dropFirst(4)
-        guard spend(payload.count) else { return }
-        dealtWith(payload.count)
         guard !drainSent else { return refuse(frame.call, .draining) }
         guard incomingCount < settings.callsMax, heldBytes < settings.heldBytesMax else {
             return refuse(frame.call, .overloaded)
@@ -308,24 +307,16 @@ package final class RPCConnection: LinkHandler {
     /// Sends what of a call's held items credit allows.
     private func pump(_ call: ConnectionCall) {
         while let item = call.held.first, !call.isBlocked {
-            switch item {
-            case .message(let payload):
-                guard call.credit > 0 || payload.isEmpty else { return }
-                guard hasCredit(for: payload, call) else { return }
-                call.credit -= payload.count
-            case .open(let payload), .end(_, let payload):
-                guard hasCredit(for: payload, call) else { return }
-            case .finish: break
+            if case .message(let payload) = item, call.credit <= 0, !payload.isEmpty { return }
+            let cost = item.creditBytes
+            guard cost == 0 || credit > 0 else {
+                call.isBlocked = true
+                blocked.append(call)
+                return
             }
+            credit -= cost
             sendFirst(of: call, item)
         }
-    }
-
-    private func hasCredit(for payload: Bytes, _ call: ConnectionCall) -> Bool {
-        if credit > 0 || payload.isEmpty { return true }
-        call.isBlocked = true
-        blocked.append(call)
-        return false
     }
 
     private func sendFirst(of call: ConnectionCall, _ item: ConnectionCall.Held) {
@@ -333,17 +324,15 @@ package final class RPCConnection: LinkHandler {
         call.popHeld()
         switch item {
         case .open(let payload):
-            credit -= payload.count
             call.isOpened = true
             write(
                 Frame(.open, method: call.method.rawValue, call: call.id, payload: payload),
                 prefix: call.remainingMilliseconds(at: loop.now))
         case .message(let payload):
-            credit -= payload.count
+            call.credit -= payload.count
             write(Frame(.message, call: call.id, payload: payload))
         case .finish: write(Frame(.finish, call: call.id))
         case .end(let status, let payload):
-            credit -= payload.count
             write(Frame(.end, status: status.rawValue, call: call.id, payload: payload))
             over(call, nil)
         }
@@ -466,14 +455,23 @@ extension RPCConnection: CallOwner {
     func callHeld(_ call: ConnectionCall, _ cost: Int) {
         heldBytes += cost
         pump(call)
-        guard heldBytes > settings.heldBytesMax, !call.isOver, call.heldCost > 0 else { return }
+        while heldBytes > settings.heldBytesMax, endGreatestHolder() {}
+    }
+
+    /// Ends the call that holds the most bytes, of several the latest. Whatever was sent or taken
+    /// in of it has its effect all the same.
+    private func endGreatestHolder() -> Bool {
+        let greatest = calls.values.max { ($0.heldCost, $0.id) < ($1.heldCost, $1.id) }
+        guard let call = greatest, call.heldCost > 0 else { return false }
+        let isUntouched = call.isCaller && !call.isOpened
         if call.isCaller {
             sendCancel(call, .cancelled)
         } else {
-            refuse(call.id, .overloaded)
+            refuse(call.id, .indefinite)
         }
         forget(call)
-        call.finishSoon(.overloaded, on: loop)
+        call.finishSoon(isUntouched ? .overloaded : .indefinite, on: loop)
+        return true
     }
 
     func callConsumed(_ call: ConnectionCall, _ count: Int) {
