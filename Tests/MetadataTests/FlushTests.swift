@@ -203,7 +203,7 @@ extension Conformance {
                 offset: u64Max, length: u64Max, meteredBytes: u64Max, checksum: .max)
             let extreme = StreamState(
                 tail: StreamPosition(seqNum: u64Max, timestamp: u64Max),
-                fencingToken: "\u{10FFFF}'\"\\{},\n\u{7F}", fencingTokenPosition: u64Max,
+                fencingToken: "\u{10FFFF}'\"\\{},\n\0\\0\u{7F}", fencingTokenPosition: u64Max,
                 trimPoint: 0)
             let all = Flush.Part(
                 stream: id, streamlet: 0, from: 0, state: extreme, closes: true, segments: [row])

@@ -27,6 +27,13 @@ struct ColumnReader {
         return text
     }
 
+    /// What `EscapedText` made.
+    mutating func escapedText() throws(MetadataError) -> String {
+        let escaped = try text()
+        guard let text = EscapedText.unescape(escaped) else { throw misfit(escaped) }
+        return text
+    }
+
     mutating func numberIfAny<Number: FixedWidthInteger>(
         _: Number.Type = Number.self
     ) throws(MetadataError) -> Number? {
@@ -115,7 +122,7 @@ extension ColumnReader {
         let cipher = try nameIfAny(Cipher.self)
         let tail = StreamPosition(seqNum: try number(), timestamp: try number())
         let state = StreamState(
-            tail: tail, fencingToken: try text(), fencingTokenPosition: try number(),
+            tail: tail, fencingToken: try escapedText(), fencingTokenPosition: try number(),
             trimPoint: try number())
         let stream = Stream(
             id: id, basin: basin, name: name, config: config, version: version, cipher: cipher,

@@ -66,7 +66,7 @@ extension Flush.Part {
             "start": String(from),
             "seq_num": String(state.tail.seqNum),
             "timestamp": String(state.tail.timestamp),
-            "token": JSONText.string(state.fencingToken),
+            "token": JSONText.string(EscapedText.escape(state.fencingToken)),
             "token_position": String(state.fencingTokenPosition),
             "trim_point": String(state.trimPoint),
             "closes": String(closes),

@@ -62,12 +62,13 @@ package enum Names {
         return isPlain ? nil : "a location may only contain letters, digits, ':', '.' and '-'"
     }
 
-    /// At most 36 bytes.
+    /// At most 36 bytes of anything but NUL.
     package static func problem(requestToken token: String) -> String? {
         let length = token.utf8.count
         guard length <= Limits.requestTokenBytesMax else {
             return "a request token must be at most 36 bytes long, not \(length)"
         }
+        guard !token.utf8.contains(0) else { return "a request token must not contain a NUL byte" }
         return nil
     }
 
