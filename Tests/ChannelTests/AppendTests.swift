@@ -107,6 +107,18 @@ import Testing
         #expect(try AppendRejection(payload) == .fencingTokenMismatch(current: "t"))
     }
 
+    /// Texts that look alike are not the same token.
+    @Test func tokensAreComparedByBytes() async throws {
+        let bench = try await Bench()
+        let session = try bench.openSession(bench.makeStream("s"))
+        session.onMessage?(try Bench.fence("\u{E9}"))
+        session.onMessage?(try Bench.batch("a", token: "\u{E9}"))
+        session.onMessage?(try Bench.batch("b", token: "e\u{301}"))
+        bench.pass()
+        #expect(try session.replies.count == 2)
+        #expect(session.ended?.status == .rejected)
+    }
+
     @Test func theFirstFailurePoisonsTheSession() async throws {
         let bench = try await Bench()
         let stream = bench.makeStream("s")

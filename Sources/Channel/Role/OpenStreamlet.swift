@@ -107,7 +107,10 @@ final class OpenStreamlet {
 
     /// Why a batch may not be appended, against the assigned state; nil if it may.
     func refusal(_ conditions: AppendConditions) -> (AppendRejection, seenIn: ChunkIndex?)? {
-        if let token = conditions.fencingToken, token != assigned.fencingToken {
+        // By bytes: to `String`, texts are equal whose bytes are not.
+        if let token = conditions.fencingToken,
+            !token.utf8.elementsEqual(assigned.fencingToken.utf8)
+        {
             return (.fencingTokenMismatch(current: assigned.fencingToken), tokenChunk)
         }
         if let match = conditions.matchSeqNum, match != assigned.tail.seqNum {
