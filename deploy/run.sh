@@ -2,18 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs a whole cell on this host, in the foreground: Postgres, cop, two channels, one frontend, one
 # cachey and one bgtask.
-#   DATA   where everything is kept (default ./.millrace)
+#   DATA   where everything is kept (default ./.millrace; for root /var/lib/millrace, where
+#          Postgres' own user could not reach that)
 #   STORE  where records are kept: a folder (default DATA/objects), or
 #          s3://bucket/prefix?endpoint=…&region=…, with credentials in AWS_* variables
 # Any MILLRACE_* variable of docs/configuration.md applies. Ctrl-C stops it; the data stays.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-export DATA=${DATA:-$here/.millrace}
-mkdir -p "$DATA"
-DATA=$(cd "$DATA" && pwd)
-
 say() { echo "$*" >&2; }
 "$here/deploy/install-packages.sh"
+
+if [ -z "${DATA:-}" ]; then
+    DATA=$here/.millrace
+    if [ "$(id -u)" = 0 ] && ! setpriv --reuid=postgres --clear-groups -- test -x "$here"; then
+        DATA=/var/lib/millrace
+    fi
+fi
+export DATA
+mkdir -p "$DATA"
+DATA=$(cd "$DATA" && pwd)
 if [ -z "${PROGRAMS:-}" ]; then
     say "building (the first time takes about ten minutes) …"
     for product in frontend channel cachey bgtask cop; do
