@@ -46,9 +46,9 @@ import Testing
         #expect(entries[1].dependency == nil)
         for entry in entries { try entry.checkRecords(chunk.fragment(entry)) }
         #expect(
-            whole[ChunkHeader.putIDRange].load(UInt64.self, at: 0) == 7
-                && whole[ChunkHeader.putIDRange].load(UInt64.self, at: 8) == 8)
-        #expect(try ChunkHeader(whole.prefix(ChunkHeader.identityPrefixBytes)) == header)
+            whole[ChunkHeader.identity.putID].load(UInt64.self, at: 0) == 7
+                && whole[ChunkHeader.identity.putID].load(UInt64.self, at: 8) == 8)
+        #expect(try ChunkHeader(whole.prefix(ChunkHeader.identity.prefixBytes)) == header)
         guard case .chunk = try LogSlot(whole) else {
             Issue.record("not a chunk")
             return

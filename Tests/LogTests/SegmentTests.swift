@@ -44,8 +44,8 @@ import Testing
         #expect(placements[1].span.start == someState.tail)
         for segment in read.segments { try segment.checkRecords() }
         #expect(
-            bytes[SegmentObjectHeader.putIDRange].load(UInt64.self, at: 0) == 5
-                && bytes[SegmentObjectHeader.putIDRange].load(UInt64.self, at: 8) == 6)
+            bytes[SegmentObjectHeader.identity.putID].load(UInt64.self, at: 0) == 5
+                && bytes[SegmentObjectHeader.identity.putID].load(UInt64.self, at: 8) == 6)
         let directory = try SegmentDirectory(
             tail: bytes.dropFirst(
                 bytes.count

@@ -130,12 +130,8 @@ struct Compaction {
         let outcome: PutOnceOutcome
         do throws(StoreError) {
             outcome = try await bucket.store.putOnce(
-                key, body,
-                identity: ObjectIdentity(
-                    prefixBytes: SegmentObjectHeader.identityPrefixBytes,
-                    putID: SegmentObjectHeader.putIDRange),
-                loop: pass.world.loop, random: pass.world.random,
-                backoff: pass.limits.storeBackoff)
+                key, body, identity: SegmentObjectHeader.identity, loop: pass.world.loop,
+                random: pass.world.random, backoff: pass.limits.storeBackoff)
         } catch {
             throw TaskError("\(key): \(error)")
         }

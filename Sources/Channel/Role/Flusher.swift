@@ -234,8 +234,8 @@ final class Flusher {
         let key = LogKeys.segment(full.id)
         let body = full.builder.finish().parts
         let outcome = try await world.buckets[0].store.putOnce(
-            key, body, identity: .segment, loop: world.loop, random: world.random,
-            backoff: limits.flushBackoff)
+            key, body, identity: SegmentObjectHeader.identity, loop: world.loop,
+            random: world.random, backoff: limits.flushBackoff)
         guard outcome == .stored else {
             throw StoreError(.failed, "segment id \(full.id) was used before")
         }
@@ -277,9 +277,4 @@ extension SegmentRow {
             offset: UInt64(placement.offset), length: UInt64(placement.length),
             meteredBytes: span.meteredBytes, checksum: placement.checksum)
     }
-}
-
-extension ObjectIdentity {
-    fileprivate static let segment = ObjectIdentity(
-        prefixBytes: SegmentObjectHeader.identityPrefixBytes, putID: SegmentObjectHeader.putIDRange)
 }

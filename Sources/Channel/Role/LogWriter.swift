@@ -234,7 +234,7 @@ final class LogWriter {
             guard let self else { return }
             do throws(StoreError) {
                 let outcome = try await world.buckets[0].store.putOnce(
-                    key, body, identity: .chunk, loop: world.loop,
+                    key, body, identity: ChunkHeader.identity, loop: world.loop,
                     random: world.random, backoff: limits.putBackoff)
                 switch outcome {
                 case .stored: stored(index)
@@ -369,10 +369,4 @@ extension FragmentEntry {
 extension OpenPayload {
     /// Two names, a state, and their lengths, at most.
     fileprivate static let byteCountMax = 1_024
-}
-
-extension ObjectIdentity {
-    /// Of a chunk or a seal.
-    static let chunk = ObjectIdentity(
-        prefixBytes: ChunkHeader.identityPrefixBytes, putID: ChunkHeader.putIDRange)
 }

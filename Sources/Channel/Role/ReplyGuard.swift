@@ -140,7 +140,7 @@ final class ReplyGuard {
         while !isOver {
             do {
                 let head = try await world.buckets[0].store.get(
-                    LogKeys.chunk(log.channel, index), range: 0..<ChunkHeader.identityPrefixBytes)
+                    LogKeys.chunk(log.channel, index), range: 0..<ChunkHeader.identity.prefixBytes)
                 if index < log.stableEnd {
                     index = log.stableEnd
                     continue

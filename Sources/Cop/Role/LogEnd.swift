@@ -39,13 +39,11 @@ struct LogEnd {
                 storageClass: storageClass, createdMilliseconds: world.loop.wallMilliseconds),
             owner: "cop", reason: "the channel's lease passed")
         let key = LogKeys.chunk(channel, index)
-        let identity = ObjectIdentity(
-            prefixBytes: ChunkHeader.identityPrefixBytes, putID: ChunkHeader.putIDRange)
         let outcome: PutOnceOutcome
         do throws(StoreError) {
             if skipsSeals, try await bucket.store.head(key) == nil { return true }
             outcome = try await bucket.store.putOnce(
-                key, [seal.encoded()], identity: identity, loop: world.loop,
+                key, [seal.encoded()], identity: ChunkHeader.identity, loop: world.loop,
                 random: world.random, backoff: backoff)
         } catch {
             throw RecoveryError("\(key): \(error)")

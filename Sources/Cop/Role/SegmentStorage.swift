@@ -83,13 +83,10 @@ struct SegmentStorage {
         let id = builder.header.id
         let key = LogKeys.segment(id)
         let (parts, placements) = builder.finish()
-        let identity = ObjectIdentity(
-            prefixBytes: SegmentObjectHeader.identityPrefixBytes,
-            putID: SegmentObjectHeader.putIDRange)
         do throws(StoreError) {
             let outcome = try await bucket.store.putOnce(
-                key, parts, identity: identity, loop: world.loop, random: world.random,
-                backoff: backoff)
+                key, parts, identity: SegmentObjectHeader.identity, loop: world.loop,
+                random: world.random, backoff: backoff)
             guard outcome == .stored else { throw StoreError(.failed, "the id \(id) was taken") }
         } catch {
             throw RecoveryError("\(key): \(error)")

@@ -21,10 +21,8 @@ package struct ChunkHeader: Sendable, Hashable {
     package var createdMilliseconds: UInt64
 
     package static let byteCount = 56
-    /// What to read of an object to identify it.
-    package static let identityPrefixBytes = byteCount
-    /// Where the put id stands.
-    package static let putIDRange = 24..<40
+    /// Of a chunk and of a seal: the whole header tells one from the other.
+    package static let identity = ObjectIdentity(prefixBytes: byteCount, putID: 24..<40)
 
     private static let magic: UInt32 = 0x4C41_574D  // "MWAL"
 

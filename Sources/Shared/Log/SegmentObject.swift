@@ -12,10 +12,8 @@ package struct SegmentObjectHeader: Sendable, Hashable {
     package var createdMilliseconds: UInt64
 
     package static let byteCount = 48
-    /// What to read of an object to identify it.
-    package static let identityPrefixBytes = byteCount
-    /// Where the id stands.
-    package static let putIDRange = 8..<24
+    /// Of a segment object, by its id.
+    package static let identity = ObjectIdentity(prefixBytes: byteCount, putID: 8..<24)
 
     private static let magic: UInt32 = 0x4745_534D  // "MSEG"
 

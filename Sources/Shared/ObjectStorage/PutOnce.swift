@@ -10,20 +10,6 @@ package enum PutOnceOutcome: Sendable, Equatable {
     case occupied(identity: Bytes)
 }
 
-/// Bytes of an object that no other object shares: where its random put id stands.
-package struct ObjectIdentity: Sendable {
-    /// From the object's start to the end of its put id: what is read back.
-    package let prefixBytes: Int
-    /// The put id within that prefix.
-    package let putID: Range<Int>
-
-    package init(prefixBytes: Int, putID: Range<Int>) {
-        precondition(putID.upperBound <= prefixBytes, "the put id lies within the prefix")
-        self.prefixBytes = prefixBytes
-        self.putID = putID
-    }
-}
-
 extension ObjectStore {
     /// Creates the object unless another writer did, and tells one from the other after lost
     /// replies: the same bytes, put id included, go out on every try, so an object with our put id
