@@ -180,7 +180,7 @@ final class Bench {
 
     /// Makes a call and returns its server's end.
     @discardableResult
-    func call(_ method: Method, _ payload: some Message) -> FakeCall {
+    func call(_ method: Method, _ payload: some ByteCodable) -> FakeCall {
         let call = FakeCall()
         role.serve(call, method: method, payload: payload.encoded(), deadline: nil)
         return call

@@ -3,28 +3,8 @@
 package import Primitives
 package import Records
 
-/// The content of a fragment that is no run of records.
-package protocol FragmentPayload: Sendable, Equatable {
-    func encode(into writer: inout ByteWriter)
-    init(decoding reader: inout ByteReader) throws(DecodeError)
-}
-
-extension FragmentPayload {
-    package func encoded() -> Bytes {
-        var writer = ByteWriter(capacity: 128)
-        encode(into: &writer)
-        return writer.finish()
-    }
-
-    package init(_ bytes: Bytes) throws(DecodeError) {
-        var reader = ByteReader(bytes)
-        try self.init(decoding: &reader)
-        try reader.finish()
-    }
-}
-
 /// A streamlet begins: what the stream is called, and from where it goes on.
-package struct OpenPayload: FragmentPayload {
+package struct OpenPayload: ByteCodable {
     package var basin: String
     package var name: String
     package var state: StreamState
@@ -54,7 +34,7 @@ package struct OpenPayload: FragmentPayload {
 }
 
 /// The stream goes on in another channel: all that it needs to start.
-package struct HandoffPayload: FragmentPayload {
+package struct HandoffPayload: ByteCodable {
     /// Next sequence number, last timestamp, fencing token and its position, trim point.
     package var state: StreamState
     package var configVersion: UInt64
@@ -88,7 +68,7 @@ package struct HandoffPayload: FragmentPayload {
 }
 
 /// A streamlet ends.
-package struct ClosePayload: FragmentPayload {
+package struct ClosePayload: ByteCodable {
     package var state: StreamState
 
     package init(state: StreamState) { self.state = state }

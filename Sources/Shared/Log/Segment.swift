@@ -5,7 +5,7 @@ package import Records
 
 /// What a segment may carry besides records: the stream as of its end, so that metadata can be
 /// rebuilt from objects alone.
-package struct SegmentState: FragmentPayload {
+package struct SegmentState: ByteCodable {
     package var basin: String
     package var name: String
     package var configVersion: UInt64

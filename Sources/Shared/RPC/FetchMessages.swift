@@ -3,7 +3,7 @@
 package import Primitives
 
 /// Asks a cachey for a range of an immutable object that any of some buckets holds.
-package struct FetchRequest: Message {
+package struct FetchRequest: ByteCodable {
     /// Names of buckets, the preferred one first: 1 to `bucketsMax`.
     package var buckets: [String]
     package var object: String
@@ -52,7 +52,7 @@ package struct FetchRequest: Message {
 }
 
 /// Ends a fetch whose bytes were all sent.
-package struct FetchReply: Message {
+package struct FetchReply: ByteCodable {
     /// The whole object's size, in bytes.
     package var objectSize: UInt64
 

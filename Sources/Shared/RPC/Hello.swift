@@ -27,7 +27,7 @@ package struct PeerIdentity: Sendable, Equatable {
 
 /// The first frame's payload: the protocol's version, who speaks, and how many bytes it lets the
 /// other end have in flight.
-package struct Hello: Message {
+package struct Hello: ByteCodable {
     package var version: UInt16
     package var identity: PeerIdentity
     package var callWindowBytes: UInt32

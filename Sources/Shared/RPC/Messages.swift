@@ -3,28 +3,8 @@
 package import Primitives
 package import Records
 
-/// A payload of a call. Decoding rejects what is cut off or too long.
-package protocol Message: Sendable, Equatable {
-    func encode(into writer: inout ByteWriter)
-    init(decoding reader: inout ByteReader) throws(DecodeError)
-}
-
-extension Message {
-    package func encoded() -> Bytes {
-        var writer = ByteWriter()
-        encode(into: &writer)
-        return writer.finish()
-    }
-
-    package init(_ bytes: Bytes) throws(DecodeError) {
-        var reader = ByteReader(bytes)
-        try self.init(decoding: &reader)
-        try reader.finish()
-    }
-}
-
 /// Opens a session of appends to one incarnation of a stream, on one streamlet.
-package struct AppendOpen: Message {
+package struct AppendOpen: ByteCodable {
     package var stream: StreamID
     package var streamlet: StreamletNumber
 
@@ -46,7 +26,7 @@ package struct AppendOpen: Message {
 
 /// One batch of a session. On the wire: u8 flags (1 match, 2 token), u32 count, u32 metered bytes,
 /// [u64 match], [token text], and the prepared records to the end.
-extension PreparedBatch: Message {
+extension PreparedBatch: ByteCodable {
     package func encode(into writer: inout ByteWriter) {
         writer.write(head)
         writer.write(records)
@@ -71,7 +51,7 @@ extension PreparedBatch: Message {
 }
 
 /// What a durable batch became.
-package struct AppendReply: Message {
+package struct AppendReply: ByteCodable {
     package var start: StreamPosition
     /// The sequence number is exclusive; the timestamp is the last record's.
     package var end: StreamPosition
@@ -98,7 +78,7 @@ package struct AppendReply: Message {
 }
 
 /// Why a batch was refused: what its condition was compared with.
-package enum AppendRejection: Message {
+package enum AppendRejection: ByteCodable {
     case seqNumMismatch(next: SeqNum)
     case fencingTokenMismatch(current: String)
 
@@ -125,7 +105,7 @@ package enum AppendRejection: Message {
 }
 
 /// Asks for the stable tail of a streamlet.
-package struct TailRequest: Message {
+package struct TailRequest: ByteCodable {
     package var stream: StreamID
     package var streamlet: StreamletNumber
 
@@ -145,7 +125,7 @@ package struct TailRequest: Message {
     }
 }
 
-package struct TailReply: Message {
+package struct TailReply: ByteCodable {
     package var tail: StreamPosition
 
     package init(tail: StreamPosition) { self.tail = tail }
@@ -158,7 +138,7 @@ package struct TailReply: Message {
 }
 
 /// Where one run of a streamlet's stable records stands in a chunk. It ends on a batch's end.
-package struct ChunkPointer: Message {
+package struct ChunkPointer: ByteCodable {
     package var object: String
     package var bucket: String
     package var start: StreamPosition
@@ -204,7 +184,7 @@ package struct ChunkPointer: Message {
 }
 
 /// Asks for pointers to a streamlet's stable, unflushed records, from `start` on.
-package struct PlanRequest: Message {
+package struct PlanRequest: ByteCodable {
     package enum Start: Sendable, Hashable {
         case seqNum(SeqNum)
         case timestamp(TimestampMillis)
@@ -253,7 +233,7 @@ package struct PlanRequest: Message {
     }
 }
 
-package struct PlanReply: Message {
+package struct PlanReply: ByteCodable {
     /// The stable tail that the plan was made against.
     package var tail: StreamPosition
     /// Records below this are in segments.
@@ -295,7 +275,7 @@ package struct PlanReply: Message {
 
 /// Asks for every record from `start` on, as it becomes stable. Granted iff `start` is the stable
 /// tail or lies in the recent window; ended with `.notInWindow` else.
-package struct FollowRequest: Message {
+package struct FollowRequest: ByteCodable {
     package var stream: StreamID
     package var streamlet: StreamletNumber
     package var start: SeqNum
@@ -321,7 +301,7 @@ package struct FollowRequest: Message {
 
 /// What a follower gets: one whole append batch, or, with `count` 0, a heartbeat.
 /// The first push says that the follow is granted.
-package struct FollowPush: Message {
+package struct FollowPush: ByteCodable {
     package var firstSeqNum: SeqNum
     package var count: UInt32
     package var meteredBytes: UInt32
@@ -364,7 +344,7 @@ package struct FollowPush: Message {
 }
 
 /// Asks a channel to open the stream's next streamlet.
-package struct ActivateRequest: Message {
+package struct ActivateRequest: ByteCodable {
     package var stream: StreamID
 
     package init(stream: StreamID) { self.stream = stream }
@@ -377,7 +357,7 @@ package struct ActivateRequest: Message {
 }
 
 /// Whose the stream is now: the asked channel's, or that of whoever was faster.
-package struct ActivateReply: Message {
+package struct ActivateReply: ByteCodable {
     package var streamlet: StreamletNumber
     package var channel: ChannelID
     package var address: String
@@ -403,7 +383,7 @@ package struct ActivateReply: Message {
 
 /// The stream's row changed to `version` (or, with `deleted`, was marked deleted): apply it, then
 /// answer. Ended with `.ok` once applied, with `.notOwner` where the stream is not open here.
-package struct RefreshRequest: Message {
+package struct RefreshRequest: ByteCodable {
     package var stream: StreamID
     package var version: UInt64
     package var deleted: Bool
