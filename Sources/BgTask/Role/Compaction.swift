@@ -107,25 +107,27 @@ struct Compaction {
     private func store(
         _ segments: [Segment], in bucket: Bucket
     ) async throws(TaskError) -> SegmentRow? {
-        let id = ID128(random: pass.world.random)
-        var builder = SegmentObjectBuilder(
-            SegmentObjectHeader(
-                id: id, channel: nil, createdMilliseconds: pass.world.loop.wallMilliseconds))
         guard let last = segments.last?.index else { return nil }
-        let placement: SegmentPlacement?
-        do throws(DecodeError) {
-            placement = try builder.add(
+        let id = ID128(random: pass.world.random)
+        var packer = SegmentPacker([
+            SegmentPacker.Share(
                 stream: last.span.stream, streamlet: last.span.streamlet,
-                records: segments.map(\.records), state: last.state)
+                runs: segments.map(\.records), state: last.state)
+        ])
+        let packed: SegmentPacker.Packed
+        do throws(SegmentPackingError) {
+            packed = try packer.next(
+                SegmentObjectHeader(
+                    id: id, channel: nil, createdMilliseconds: pass.world.loop.wallMilliseconds))
         } catch {
-            pass.violation("stream \(last.span.stream): its segments do not continue: \(error)")
+            pass.violation("\(error)")
             return nil
         }
-        guard let placement else {
+        guard packer.isEmpty, let placement = packed.segments.first?.placement else {
             pass.skipped("stream \(last.span.stream): the run fits no object")
             return nil
         }
-        let (body, key) = (builder.finish().parts, LogKeys.segment(id))
+        let (body, key) = (packed.parts, LogKeys.segment(id))
         await pass.pace.take(requests: 1, bytes: byteCount(body))
         let outcome: PutOnceOutcome
         do throws(StoreError) {

@@ -173,81 +173,30 @@ final class Flusher {
 
     // MARK: Segments
 
-    /// A segment object while it is filled.
-    private struct Filling {
-        var builder: SegmentObjectBuilder
-        /// Whose records each segment with records holds.
-        var members: [(share: Int, placement: SegmentPlacement)] = []
-        let id: ID128
-    }
-
     /// Packs the shares' records into segment objects, stores them, and notes where each went.
     private func putSegments(_ shares: inout [Share]) async throws {
-        var filling = makeFilling()
-        for i in shares.indices {
-            var rest = shares[i].batches[...]
-            // A closing streamlet's last word is stored even where all its records are trimmed.
-            var owesState = shares[i].closes && rest.isEmpty && shares[i].state.tail.seqNum > 0
-            while !rest.isEmpty || owesState {
-                let run = rest.prefix(fittingRecordsIn: filling.builder)
-                if run.isEmpty && !filling.builder.isEmpty && !owesState {
-                    try await put(&filling, &shares)
-                    continue
-                }
-                let isLast = run.count == rest.count
-                let placement = try filling.builder.add(
-                    stream: shares[i].streamlet.id, streamlet: shares[i].streamlet.number,
-                    records: run.map(\.bytes), state: isLast ? describing(shares[i]) : nil)
-                guard let placement else {
-                    guard !filling.builder.isEmpty else { throw SegmentTooLarge() }
-                    try await put(&filling, &shares)
-                    continue
-                }
-                if !run.isEmpty { filling.members.append((i, placement)) }
-                rest = rest.dropFirst(run.count)
-                owesState = false
+        var packer = SegmentPacker(shares.map(\.packed))
+        while !packer.isEmpty {
+            let id = ID128(random: world.random)
+            let packed = try packer.next(
+                SegmentObjectHeader(
+                    id: id, channel: log.channel, createdMilliseconds: world.loop.wallMilliseconds))
+            let key = LogKeys.segment(id)
+            let outcome = try await world.buckets[0].store.putOnce(
+                key, packed.parts, identity: SegmentObjectHeader.identity, loop: world.loop,
+                random: world.random, backoff: limits.flushBackoff)
+            guard outcome == .stored else {
+                throw StoreError(.failed, "segment id \(id) was used before")
+            }
+            segmentBytes.add(byteCount(packed.parts))
+            for (share, placement) in packed.segments {
+                shares[share].segments.append(
+                    SegmentRow(placement, object: key, bucket: world.buckets[0].name))
             }
         }
-        if !filling.builder.isEmpty { try await put(&filling, &shares) }
         for i in shares.indices { shares[i].batches = [] }
     }
-
-    private func makeFilling() -> Filling {
-        let id = ID128(random: world.random)
-        return Filling(
-            builder: SegmentObjectBuilder(
-                SegmentObjectHeader(
-                    id: id, channel: log.channel,
-                    createdMilliseconds: world.loop.wallMilliseconds)),
-            id: id)
-    }
-
-    private func describing(_ share: Share) -> SegmentState {
-        SegmentState(
-            basin: share.streamlet.basin, name: share.streamlet.name,
-            configVersion: share.streamlet.version, state: share.state, closes: share.closes)
-    }
-
-    private func put(_ filling: inout Filling, _ shares: inout [Share]) async throws {
-        let full = filling
-        filling = makeFilling()
-        let key = LogKeys.segment(full.id)
-        let body = full.builder.finish().parts
-        let outcome = try await world.buckets[0].store.putOnce(
-            key, body, identity: SegmentObjectHeader.identity, loop: world.loop,
-            random: world.random, backoff: limits.flushBackoff)
-        guard outcome == .stored else {
-            throw StoreError(.failed, "segment id \(full.id) was used before")
-        }
-        segmentBytes.add(byteCount(body))
-        for (share, placement) in full.members {
-            shares[share].segments.append(
-                SegmentRow(placement, object: key, bucket: world.buckets[0].name))
-        }
-    }
 }
-
-private struct SegmentTooLarge: Error {}
 
 extension Flusher.Share {
     fileprivate var part: Flush.Part {
@@ -255,16 +204,16 @@ extension Flusher.Share {
             stream: streamlet.id, streamlet: streamlet.number, from: from, state: state,
             closes: closes, segments: segments)
     }
-}
 
-extension ArraySlice where Element == OpenStreamlet.Batch {
-    /// As many batches from the front as surely fit the object.
-    fileprivate func prefix(fittingRecordsIn builder: SegmentObjectBuilder) -> ArraySlice {
-        var total = 0
-        return prefix { batch in
-            total += batch.bytes.count
-            return builder.hasRoom(forRecords: total)
-        }
+    fileprivate var packed: SegmentPacker.Share {
+        // A closing streamlet's last word is stored even where all its records are trimmed.
+        let hasWord = !batches.isEmpty || (closes && state.tail.seqNum > 0)
+        let word = SegmentState(
+            basin: streamlet.basin, name: streamlet.name, configVersion: streamlet.version,
+            state: state, closes: closes)
+        return SegmentPacker.Share(
+            stream: streamlet.id, streamlet: streamlet.number, runs: batches.map(\.bytes),
+            state: hasWord ? word : nil)
     }
 }
 

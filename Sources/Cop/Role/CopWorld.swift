@@ -59,7 +59,7 @@ package struct CopLimits: Sendable {
     package var storeBackoff = Backoff()
     /// Bytes of chunks that a recovery holds at once; one chunk may overshoot it.
     package var recoveryBytesMax = 64 << 20
-    /// Bytes of records in one segment object; one segment may overshoot it.
+    /// Bytes of one segment object; one run of records may overshoot it.
     package var segmentObjectBytesMax = 32 << 20
     /// Streamlets in one flush.
     package var flushPartsMax = 256

@@ -30,69 +30,44 @@ struct SegmentStorage {
         _ replays: [StreamletReplay], closing: Set<StreamID>
     ) async throws(RecoveryError) -> Stored {
         var stored = Stored()
-        var builder = newObject()
-        for replay in replays {
-            var pieces = Self.pieces(of: replay.runs)
+        let shares = replays.map { replay in
             let closes = closing.contains(replay.id)
-            // A stream's last segment tells where the stream stands.
-            if pieces.isEmpty && closes { pieces = [[]] }
-            for (number, piece) in pieces.enumerated() {
-                let isLast = number == pieces.count - 1
-                let state = isLast ? replay.segmentState(closes: closes) : nil
-                let slices = piece.map(\.bytes)
-                if !builder.isEmpty && builder.byteCount + byteCount(slices) > objectBytesMax {
-                    try await put(builder, into: &stored)
-                    builder = newObject()
-                }
-                try await add(slices, state, of: replay, to: &builder, &stored)
-            }
+            return SegmentPacker.Share(
+                stream: replay.id, streamlet: replay.streamlet, runs: replay.runs.map(\.bytes),
+                // A stream's last segment tells where the stream stands.
+                state: closes || !replay.runs.isEmpty ? replay.segmentState(closes: closes) : nil)
         }
-        if !builder.isEmpty { try await put(builder, into: &stored) }
+        var packer = SegmentPacker(
+            shares, objectBytesTarget: objectBytesMax, segmentBytesTarget: Self.segmentBytesTarget)
+        while !packer.isEmpty {
+            let id = ID128(random: world.random)
+            let packed: SegmentPacker.Packed
+            do throws(SegmentPackingError) {
+                packed = try packer.next(
+                    SegmentObjectHeader(
+                        id: id, channel: channel, createdMilliseconds: world.loop.wallMilliseconds))
+            } catch {
+                throw RecoveryError(error.description)
+            }
+            try await put(packed, id, into: &stored)
+        }
         return stored
     }
 
-    private func newObject() -> SegmentObjectBuilder {
-        SegmentObjectBuilder(
-            SegmentObjectHeader(
-                id: ID128(random: world.random), channel: channel,
-                createdMilliseconds: world.loop.wallMilliseconds))
-    }
-
-    private func add(
-        _ slices: [Bytes], _ state: SegmentState?, of replay: StreamletReplay,
-        to builder: inout SegmentObjectBuilder, _ stored: inout Stored
-    ) async throws(RecoveryError) {
-        for _ in 0..<2 {
-            do throws(DecodeError) {
-                let placement = try builder.add(
-                    stream: replay.id, streamlet: replay.streamlet, records: slices, state: state)
-                if placement != nil { return }
-            } catch {
-                throw RecoveryError("stream \(replay.id): its records do not continue: \(error)")
-            }
-            // No room: an object of its own must have.
-            if !builder.isEmpty { try await put(builder, into: &stored) }
-            builder = newObject()
-        }
-        throw RecoveryError("stream \(replay.id): \(byteCount(slices)) bytes fit no object")
-    }
-
     private func put(
-        _ builder: SegmentObjectBuilder, into stored: inout Stored
+        _ packed: SegmentPacker.Packed, _ id: ID128, into stored: inout Stored
     ) async throws(RecoveryError) {
-        let id = builder.header.id
         let key = LogKeys.segment(id)
-        let (parts, placements) = builder.finish()
         do throws(StoreError) {
             let outcome = try await bucket.store.putOnce(
-                key, parts, identity: SegmentObjectHeader.identity, loop: world.loop,
+                key, packed.parts, identity: SegmentObjectHeader.identity, loop: world.loop,
                 random: world.random, backoff: backoff)
             guard outcome == .stored else { throw StoreError(.failed, "the id \(id) was taken") }
         } catch {
             throw RecoveryError("\(key): \(error)")
         }
         stored.objects += 1
-        for placement in placements where !placement.span.isEmpty {
+        for (_, placement) in packed.segments {
             let span = placement.span
             stored.rows[span.stream, default: []].append(
                 SegmentRow(
@@ -101,20 +76,5 @@ struct SegmentStorage {
                     offset: UInt64(placement.offset), length: UInt64(placement.length),
                     meteredBytes: span.meteredBytes, checksum: placement.checksum))
         }
-    }
-
-    /// The runs, gathered into segments of bounded size.
-    private static func pieces(of runs: [StreamletReplay.Run]) -> [[StreamletReplay.Run]] {
-        var pieces: [[StreamletReplay.Run]] = []
-        var bytes = 0
-        for run in runs {
-            if pieces.isEmpty || bytes + run.bytes.count > segmentBytesTarget {
-                pieces.append([])
-                bytes = 0
-            }
-            pieces[pieces.count - 1].append(run)
-            bytes += run.bytes.count
-        }
-        return pieces
     }
 }
