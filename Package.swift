@@ -111,7 +111,8 @@ let roleTargets: [Target] =
 
 let testTargets: [Target] = [
     .target(
-        name: "TestSupport", dependencies: ["Primitives", "ObjectStorage"],
+        name: "TestSupport",
+        dependencies: ["Primitives", "Records", "ObjectStorage", "Metadata"],
         path: "Tests/TestSupport", swiftSettings: settings),
     .target(
         name: "PostgresSupport",
@@ -132,7 +133,7 @@ let testTargets: [Target] = [
     tests(
         "PostgresTests",
         ["Primitives", "Records", "Metadata", "Postgres", "PostgresSupport"]),
-    tests("RPCTests", ["RPC", "Primitives"]),
+    tests("RPCTests", ["RPC", "Primitives", "TestSupport"]),
     tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives"]),
     tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),
     tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression", "TestSupport"]),

@@ -2,6 +2,7 @@
 
 import Primitives
 import RPC
+import TestSupport
 import Testing
 
 /// A service that keeps its calls for the test to look at.
@@ -76,7 +77,7 @@ struct Cell {
         guard starts else { return }
         near.start()
         far.start()
-        loop.run()
+        loop.settle()
     }
 }
 
@@ -101,7 +102,7 @@ struct Duel {
         connection.onClosed = { [log] in log.reason = $0 }
         connection.start()
         if greets { raw.hello() }
-        loop.run()
+        loop.settle()
     }
 }
 

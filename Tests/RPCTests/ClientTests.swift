@@ -2,6 +2,7 @@
 
 import Primitives
 import RPC
+import TestSupport
 import Testing
 
 @Suite struct ClientTests {
@@ -31,7 +32,7 @@ import Testing
         let server = self.server
         let address = self.address
         loop.spawn { _ = try? await server.listen(address) }
-        loop.run()
+        loop.settle()
     }
 
     private func call(_ payload: String, deadline: Nanoseconds? = nil) -> CallLog {
@@ -42,13 +43,13 @@ import Testing
         serve()
         network.delay = .milliseconds(5)
         let logs = (0..<5).map { call("\($0)") }
-        loop.run()
+        loop.settle()
         #expect(logs.allSatisfy { $0.status == nil })
         loop.advance(.milliseconds(6))
         #expect(logs.map(\.payload.lossyText) == ["0", "1", "2", "3", "4"])
         #expect(network.attempts == 1)
         let more = call("more")
-        loop.run()
+        loop.settle()
         #expect(more.status == .ok)
         #expect(network.attempts == 1)
         #expect(client.connectionCount == 1 && server.connectionCount == 1)
@@ -62,7 +63,7 @@ import Testing
         loop.spawn {
             reply = await client.unary(address, .plan, text("x"), deadline: .seconds(1))
         }
-        loop.run()
+        loop.settle()
         #expect(reply?.0 == .ok)
         #expect(reply?.1 == text("x"))
     }
@@ -70,19 +71,19 @@ import Testing
     @Test func deadAddressFailsFastAndIsTriedAgain() {
         let first = call("a")
         #expect(first.status == nil)
-        loop.run()
+        loop.settle()
         #expect(first.status == .notConnected)
         for _ in 0..<50 {
             let log = call("b")
             #expect(log.status == nil, "never re-entrantly")
-            loop.run()
+            loop.settle()
             #expect(log.status == .notConnected)
         }
         #expect(network.attempts == 1)
         serve()
         loop.advance(.seconds(1))
         let log = call("c")
-        loop.run()
+        loop.settle()
         #expect(log.status == .ok)
         #expect(network.attempts == 2)
     }
@@ -93,7 +94,7 @@ import Testing
         let hasty = call("b", deadline: .milliseconds(50))
         let given = client.call(address, .tail, Bytes(), deadline: nil)
         let givenLog = CallLog(given)
-        loop.run()
+        loop.settle()
         given.cancel()
         loop.advance(.milliseconds(60))
         #expect(hasty.status == .deadlineExceeded)
@@ -106,7 +107,7 @@ import Testing
     @Test func waitingCallsAreBounded() {
         network.delay = .seconds(60)
         let logs = (0..<4_200).map { call("\($0)") }
-        loop.run()
+        loop.settle()
         #expect(logs.filter { $0.status == .overloaded }.count == 4_200 - 4_096)
     }
 
@@ -121,35 +122,35 @@ import Testing
         #expect(desk.last.log.messages.map(\.lossyText) == ["0", "1", "2"])
         #expect(desk.last.log.isFinished)
         desk.last.call.end(.ok, Bytes())
-        loop.run()
+        loop.settle()
         #expect(log.status == .ok)
     }
 
     @Test func idleConnectionIsClosedAndMadeAnew() {
         serve()
         _ = call("a")
-        loop.run()
+        loop.settle()
         #expect(client.connectionCount == 1)
         loop.advance(.seconds(70))
         #expect(client.connectionCount == 0 && server.connectionCount == 0)
         let log = call("b")
-        loop.run()
+        loop.settle()
         #expect(log.status == .ok)
     }
 
     @Test func serverDrains() {
         serve()
         let held = CallLog(client.call(address, .append, text("hold"), deadline: nil))
-        loop.run()
+        loop.settle()
         let server = self.server
         var isDrained = false
         loop.spawn {
             await server.drain(within: .seconds(10))
             isDrained = true
         }
-        loop.run()
+        loop.settle()
         let late = call("late")
-        loop.run()
+        loop.settle()
         #expect(late.status == .notConnected, "the listener is gone, nothing was sent")
         #expect(!isDrained && held.status == nil)
         desk.served[0].call.end(.ok, text("all done"))
@@ -163,7 +164,7 @@ import Testing
     @Test func drainEndsAtItsLimit() {
         serve()
         let held = CallLog(client.call(address, .append, text("hold"), deadline: nil))
-        loop.run()
+        loop.settle()
         let server = self.server
         loop.spawn { await server.drain(within: .seconds(10)) }
         loop.advance(.seconds(9))
@@ -175,13 +176,13 @@ import Testing
     @Test func closedClientEndsEverything() {
         serve()
         let held = CallLog(client.call(address, .append, text("hold"), deadline: nil))
-        loop.run()
+        loop.settle()
         client.close()
-        loop.run()
+        loop.settle()
         #expect(held.status == .connectionLost)
         #expect(server.connectionCount == 0)
         let late = call("late")
-        loop.run()
+        loop.settle()
         #expect(late.status == .notConnected)
     }
 }

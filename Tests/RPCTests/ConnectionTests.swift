@@ -2,13 +2,14 @@
 
 import Primitives
 import RPC
+import TestSupport
 import Testing
 
 @Suite struct ConnectionTests {
     @Test func strangeVersionIsRefusedClearly() {
         let duel = Duel(greets: false)
         duel.raw.hello(version: 7)
-        duel.loop.run()
+        duel.loop.settle()
         #expect(
             duel.log.reason == "the peer speaks version 7 of the protocol, this process version "
                 + "\(Hello.currentVersion)")
@@ -29,7 +30,7 @@ import Testing
     func garbageIsCutOff(garbage: String) {
         let duel = Duel(greets: false)
         duel.raw.send(text(garbage))
-        duel.loop.run()
+        duel.loop.settle()
         #expect(duel.connection.isClosed)
     }
 
@@ -53,10 +54,10 @@ import Testing
                     }
                 }
                 duel.raw.send(Bytes(junk))
-                duel.loop.run()
+                duel.loop.settle()
             }
             duel.connection.close("over")
-            duel.loop.run()
+            duel.loop.settle()
             #expect(log == nil || log?.ends == 1)
             #expect(duel.connection.callCount == 0)
         }
@@ -80,7 +81,7 @@ import Testing
         for (i, act) in wrong.enumerated() {
             let duel = Duel()
             act(duel.raw)
-            duel.loop.run()
+            duel.loop.settle()
             #expect(duel.connection.isClosed, "case \(i)")
         }
     }
@@ -90,17 +91,17 @@ import Testing
         duel.desk.consumes = false
         duel.raw.open(1, text("append"))
         for _ in 0..<8 { duel.raw.send(Frame(.message, call: 1, payload: bytes(1 << 20))) }
-        duel.loop.run()
+        duel.loop.settle()
         #expect(!duel.connection.isClosed)
         duel.raw.send(Frame(.message, call: 1, payload: bytes(1)))
-        duel.loop.run()
+        duel.loop.settle()
         #expect(duel.log.reason == "the peer passed the window of call 1")
     }
 
     @Test func unknownMethodIsToldSo() {
         let duel = Duel()
         duel.raw.open(1, text("?"), method: 200)
-        duel.loop.run()
+        duel.loop.settle()
         #expect(duel.raw.taken(.end).map(\.status) == [Status.unknownMethod.rawValue])
         #expect(!duel.connection.isClosed)
     }
@@ -109,7 +110,7 @@ import Testing
         let duel = Duel()
         _ = duel.raw.taken()
         for id in 1...100 { duel.raw.send(Frame(.ping, call: UInt64(id))) }
-        duel.loop.run()
+        duel.loop.settle()
         #expect(duel.raw.taken().map(\.call) == [100])
     }
 
@@ -139,29 +140,29 @@ import Testing
         let cell = Cell()
         let sent = cell.near.open(.append, Bytes())
         let log = CallLog(sent)
-        cell.loop.run()
+        cell.loop.settle()
         cell.nearLink.close()
-        cell.loop.run()
+        cell.loop.settle()
         #expect(log.status == .connectionLost)
         #expect(cell.desk.last.log.status == .connectionLost)
         let late = CallLog(cell.near.open(.append, Bytes()))
         #expect(late.status == nil)
-        cell.loop.run()
+        cell.loop.settle()
         #expect(late.status == .notConnected)
     }
 
     @Test func drainedConnectionClosesWhenItsCallsAreOver() {
         let cell = Cell()
         let log = CallLog(cell.near.open(.append, Bytes()))
-        cell.loop.run()
+        cell.loop.settle()
         let crossing = CallLog(cell.near.open(.tail, Bytes()))
         cell.far.drain()
-        cell.loop.run()
+        cell.loop.settle()
         #expect(cell.near.isDraining)
         // The open that crossed the drain on its way came too late, or in time: never lost.
         #expect(crossing.status == .draining || cell.desk.served.count == 2)
         let refused = CallLog(cell.near.open(.tail, Bytes()))
-        cell.loop.run()
+        cell.loop.settle()
         #expect(refused.status == .notConnected)
         cell.loop.advance(.seconds(2))
         #expect(!cell.near.isClosed)
@@ -175,12 +176,12 @@ import Testing
     @Test func serverRefusesOpensAfterItsDrain() {
         let duel = Duel()
         duel.raw.open(1, text("stays"))
-        duel.loop.run()
+        duel.loop.settle()
         duel.connection.drain()
-        duel.loop.run()
+        duel.loop.settle()
         #expect(duel.raw.taken(.drain).count == 1)
         duel.raw.open(3, text("late"))
-        duel.loop.run()
+        duel.loop.settle()
         #expect(duel.raw.taken(.end) == [Frame(.end, status: Status.draining.rawValue, call: 3)])
         duel.desk.served[0].call.end(.ok, Bytes())
         duel.loop.advance(.milliseconds(500))

@@ -2,6 +2,7 @@
 
 import Primitives
 import RPC
+import TestSupport
 
 /// One end of a link in memory. What is flushed arrives at the other end in the next turn, in
 /// pieces of `pieceBytes`.

@@ -89,6 +89,9 @@ package final class ManualLoop: Loop, TaskExecutor, @unchecked Sendable {
         return true
     }
 
+    /// Timers that are set and not cancelled.
+    package var timerCount: Int { alarms.count { !$0.timer.isCancelled } }
+
     private func nextAlarm() -> Alarm? {
         alarms.removeAll { $0.timer.isCancelled }
         return alarms.min { ($0.at, $0.number) < ($1.at, $1.number) }

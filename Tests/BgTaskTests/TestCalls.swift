@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Primitives
+import RPC
+import TestSupport
+
+/// Calls that end at once with what `answer` says.
+final class TestCalls: CallClient {
+    private let loop: VirtualLoop
+    var answer: (Method, Bytes) -> Status = { _, _ in .notConnected }
+    private(set) var count = 0
+
+    init(_ loop: VirtualLoop) { self.loop = loop }
+
+    func call(
+        _ address: String, _ method: Method, _ payload: Bytes, deadline: Nanoseconds?
+    ) -> any Call {
+        count += 1
+        let call = TestCall()
+        loop.soon { [self] in call.onEnd?(answer(method, payload), Bytes()) }
+        return call
+    }
+}
+
+private final class TestCall: Call {
+    var onMessage: ((Bytes) -> Void)?
+    var onFinishedSending: (() -> Void)?
+    var onEnd: ((Status, Bytes) -> Void)?
+    var onSendable: (() -> Void)?
+    var unsentBytes: Int { 0 }
+    func send(_ message: Bytes) {}
+    func consumed(_ count: Int) {}
+    func finishSending() {}
+    func cancel() {}
+    func end(_ status: Status, _ payload: Bytes) {}
+}
