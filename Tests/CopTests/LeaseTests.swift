@@ -146,6 +146,31 @@ import Testing
         #expect(cop.running(.frontend) == 1)
     }
 
+    @Test func aDrainWaitsForTheOneUnderWay() throws {
+        let cell = try TestCell()
+        let cop = cell.cop { $0.channels = 1 }
+        cop.start()
+        cell.loop.run(for: .seconds(1))
+        let channel = cell.provisioner.started[0]
+        // Another cop takes over, so this one's processes are ended.
+        try cell.loop.value { [metadata = cell.metadata] in
+            let lease = try await metadata.holdLease("cop", holder: "x", stale: nil)
+            _ = try await metadata.holdLease("cop", holder: "x", stale: lease.renewals)
+        }
+        cell.loop.run(for: .seconds(1))
+        #expect(!cop.isActive && channel.drained)
+        var isDrained = false
+        cell.loop.spawn {
+            await cop.drain()
+            isDrained = true
+        }
+        cell.loop.run(for: .seconds(1))
+        #expect(!isDrained, "the channel is still there")
+        channel.ended("exited with 0")
+        cell.loop.run(for: .seconds(1))
+        #expect(isDrained)
+    }
+
     @Test func frontendsDrainBeforeChannelsAndTheStubbornAreKilled() throws {
         let cell = try TestCell()
         let cop = cell.cop {

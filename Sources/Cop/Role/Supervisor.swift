@@ -30,6 +30,8 @@ final class Supervisor {
     private let limits: CopLimits
     private var slots: [Slot] = []
     private var isRunning = false
+    /// Set once the drain under way is over.
+    private var draining: Signal<Void>?
     private let restarts: Counter
 
     init(world: CopWorld, limits: CopLimits) {
@@ -58,15 +60,21 @@ final class Supervisor {
         for slot in slots where slot.process == nil { start(slot) }
     }
 
-    /// Ends everything, the frontends first and the channels last.
+    /// Ends everything, the frontends first and the channels last, and returns once all is over,
+    /// whoever began it.
     func drain() async {
+        if let draining { return await draining.wait() }
         guard isRunning else { return }
         isRunning = false
+        let draining = Signal<Void>()
+        self.draining = draining
         for slot in slots {
             slot.restart?.cancel()
             slot.restart = nil
         }
         for kind in ProcessKind.allCases.reversed() { await end(kind) }
+        self.draining = nil
+        draining.set(())
     }
 
     private func start(_ slot: Slot) {
