@@ -37,6 +37,10 @@ final class Enrolment {
     func stop() async {
         isOver = true
         timer?.cancel()
+        await leave()
+    }
+
+    private func leave() async {
         guard let id else { return }
         self.id = nil
         do throws(MetadataError) {
@@ -51,6 +55,8 @@ final class Enrolment {
             CacheyRegistration(zone: limits.zone, address: limits.address))
         id = tenure.id
         world.log.notice("enrolled", [("cachey", tenure.id.description)])
+        // It left while it was being entered.
+        if isOver { await leave() }
         return tenure
     }
 
@@ -66,6 +72,7 @@ final class Enrolment {
     }
 
     private func renew() async {
+        guard !isOver else { return }
         do throws(MetadataError) {
             guard let id else {
                 _ = try await register()
@@ -77,10 +84,14 @@ final class Enrolment {
                 _ = try await register()
             }
             let now = world.loop.now
-            guard now - sweptAt >= limits.forgetNanoseconds / 4 else { return }
+            let interval = limits.forgetNanoseconds / 4
+            guard now - sweptAt >= interval else { return }
+            if now - sweptAt >= 2 * interval { seen = [:] }
             sweptAt = now
             try await sweep(now)
         } catch {
+            // Whatever keeps this one from renewing may keep the others from it.
+            seen = [:]
             world.log.warning("renewal_failed", [("error", error.description)])
         }
     }
