@@ -225,6 +225,22 @@ import Testing
         return bench
     }
 
+    @Test func theIndexIsBoundedHoweverSmallThePages() throws {
+        let disk = FakeDisk(ManualLoop())
+        let bench = try Bench(disk: disk) {
+            $0.memoryBytesMax = 3_000
+            $0.diskPagesMax = 16
+        }
+        bench.loop.advance(.milliseconds(10))
+        for number in 0..<100 {
+            bench.put("o\(number)", 10)
+            #expect(bench.fetched("o\(number)", 0..<10).ended?.status == .ok)
+            bench.loop.advance(.milliseconds(10))
+            #expect((bench.role.pages.disk?.pageCount ?? 0) <= 16)
+        }
+        #expect((bench.role.pages.disk?.pageCount ?? 0) > 8, "only the oldest leave")
+    }
+
     @Test func pagesComeFromDiskAfterMemory() throws {
         let disk = FakeDisk(ManualLoop())
         let bench = try bench(disk)

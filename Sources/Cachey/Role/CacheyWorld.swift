@@ -43,6 +43,8 @@ package struct CacheyLimits: Sendable {
     package var pageBytes = FetchRequest.pageBytesDefault
     package var memoryBytesMax = 1 << 30
     package var diskBytesMax = 16 << 30
+    /// Pages on disk, of which each takes some 300 bytes of memory.
+    package var diskPagesMax = 1 << 20
     /// Pages on their way to the disk; what comes beyond is not kept there.
     package var diskQueueBytesMax = 64 << 20
     package var diskReadsMax = 64

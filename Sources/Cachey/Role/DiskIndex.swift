@@ -36,13 +36,18 @@ struct DiskIndex {
     /// Of all blocks.
     private(set) var bytes = 0
     let bytesMax: Int
+    /// What is on disk takes memory here, and small pages take most of it.
+    let pagesMax: Int
     let blockBytes: Int
 
-    init(bytesMax: Int) {
-        precondition(bytesMax > 0)
+    init(bytesMax: Int, pagesMax: Int = .max) {
+        precondition(bytesMax > 0 && pagesMax > 0)
         self.bytesMax = bytesMax
+        self.pagesMax = pagesMax
         blockBytes = min(64 << 20, max(bytesMax / 8, 1))
     }
+
+    private var blockPagesMax: Int { max(pagesMax / 8, 1) }
 
     var pageCount: Int { places.count }
     var blockCount: Int { blocks.count }
@@ -59,10 +64,10 @@ struct DiskIndex {
     /// Room for a record; what `.at` names is taken.
     mutating func reserve(_ recordBytes: Int) -> Room {
         guard recordBytes <= bytesMax / 2 else { return .never }
-        if bytes + recordBytes > bytesMax, let oldest = blocks.first {
+        if bytes + recordBytes > bytesMax || places.count >= pagesMax, let oldest = blocks.first {
             return .afterRemoving(oldest.number)
         }
-        if !isOpen || blocks.last.map({ $0.bytes + recordBytes > blockBytes }) ?? true {
+        if !isOpen || blocks.last.map({ isFull($0, recordBytes) }) ?? true {
             lastNumber += 1
             blocks.append(Block(number: lastNumber, bytes: 0))
             isOpen = true
@@ -72,6 +77,10 @@ struct DiskIndex {
         blocks[last].bytes += recordBytes
         bytes += recordBytes
         return .at(block: blocks[last].number, offset: offset)
+    }
+
+    private func isFull(_ block: Block, _ recordBytes: Int) -> Bool {
+        block.bytes + recordBytes > blockBytes || block.keys.count >= blockPagesMax
     }
 
     /// The page stands there now.

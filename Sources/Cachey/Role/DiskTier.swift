@@ -28,7 +28,7 @@ final class DiskTier {
         self.world = world
         self.limits = limits
         self.metrics = metrics
-        index = DiskIndex(bytesMax: limits.diskBytesMax)
+        index = DiskIndex(bytesMax: limits.diskBytesMax, pagesMax: limits.diskPagesMax)
     }
 
     var bytes: Int { index.bytes }
