@@ -11,8 +11,9 @@ internal import Records
 /// Inputs are passed on as soon as they are whole, however many are on the way. The first failure,
 /// the session's own or the channel's, is told behind the acks of everything before it, in a
 /// terminal frame; whatever comes later is read and dropped. A client that ends its input gets its
-/// remaining acks and a clean end. Nothing is read while a budget is spent, nor while the client
-/// does not take its acks.
+/// remaining acks and a clean end. Nothing is taken while a budget is spent, nor while the client
+/// does not take its acks: what had come by then, of which few bytes may expand to many, waits as
+/// it came.
 final class AppendSession {
     private let path: DataPath
     private let exchange: any HTTPExchange
@@ -20,14 +21,21 @@ final class AppendSession {
     private var decoder = SessionFrameDecoder()
     private var session: UInt64 = 0
     private var isInputOver = false
+    /// The client is not read, and what came of it may wait in the decoder.
     private var isPaused = false
     private var isWaitingForRoom = false
+    private var isResuming = false
     private var isDraining = false
     /// An input of the client that cannot be passed on; told once all before it are acknowledged.
     private var inputFailure: APIError?
     private var isOver = false
     /// Acks of this turn of the loop, to be written together.
     private var acks: ByteWriter?
+
+    /// What is passed on before other work on the loop gets its turn; one frame may overshoot it.
+    private static let turnBytesMax = 1 << 20
+    /// What a frame costs besides its bytes.
+    private static let frameBytes = 256
 
     init(
         _ path: DataPath, _ exchange: any HTTPExchange, lookup: StreamLookup,
@@ -41,7 +49,7 @@ final class AppendSession {
         exchange.onBody = { [self] in received($0) }
         exchange.onBodyEnd = { [self] in inputEnded() }
         exchange.onAbort = { [self] in abandoned() }
-        exchange.onWritable = { [self] in resumeIfFree() }
+        exchange.onWritable = { [self] in resume() }
         path.metrics.appendSessions += 1
         session = path.opened { [self] in drain() }
         exchange.respond(200, SessionHeaders.all)
@@ -55,12 +63,32 @@ final class AppendSession {
     private func received(_ bytes: Bytes) {
         guard acceptsInput else { return }
         decoder.append(bytes)
+        if !isPaused { takeInput() }
+    }
+
+    /// Passes on what came, as far as there is room for it and the turn lasts.
+    private func takeInput() {
+        if isClientSlow { return pause() }
         do throws(APIError) {
-            while let frame = try nextFrame() { try accept(frame) }
+            var bytes = 0
+            while acceptsInput {
+                if pipe.isFull { return pause() }
+                if bytes >= Self.turnBytesMax {
+                    pause()
+                    return resumeSoon()
+                }
+                guard let frame = try nextFrame() else { break }
+                bytes += try accept(frame) + Self.frameBytes
+            }
+            if isInputOver, acceptsInput { try finishInput() }
         } catch {
-            reject(error)
+            inputFailure = error
         }
-        pauseIfFull()
+        settle()
+        if isPaused, !isOver {
+            isPaused = false
+            exchange.setReading(true)
+        }
     }
 
     private var acceptsInput: Bool { !isOver && !isDraining && inputFailure == nil }
@@ -73,7 +101,8 @@ final class AppendSession {
         }
     }
 
-    private func accept(_ frame: SessionFrame) throws(APIError) {
+    /// Returns how many bytes the frame expanded to.
+    private func accept(_ frame: SessionFrame) throws(APIError) -> Int {
         guard !frame.isTerminal else {
             throw APIError(.badFrame, "a client sends no terminal frame")
         }
@@ -83,6 +112,7 @@ final class AppendSession {
         do throws(AppendInputError) {
             let head = try AppendInputDecoder.decode(input, into: &writer)
             pipe.submit(writer.finish(), count: head.count, meteredBytes: head.meteredBytes)
+            return input.count
         } catch {
             switch error {
             case .malformed: throw APIError(.badFrame, error.description)
@@ -91,30 +121,27 @@ final class AppendSession {
         }
     }
 
-    private func reject(_ error: APIError) {
-        inputFailure = error
-        settle()
+    private func finishInput() throws(APIError) {
+        do throws(SessionFrameError) {
+            try decoder.finish()
+        } catch {
+            throw APIError(.badFrame, "the input ends inside a frame")
+        }
     }
 
     private func inputEnded() {
         guard !isOver else { return }
         isInputOver = true
-        if acceptsInput {
-            do throws(SessionFrameError) {
-                try decoder.finish()
-            } catch {
-                inputFailure = APIError(.badFrame, "the input ends inside a frame")
-            }
-        }
-        settle()
+        if isPaused { settle() } else { takeInput() }
     }
 
     // MARK: Back-pressure
 
-    private func pauseIfFull() {
-        guard !isPaused, acceptsInput, pipe.isFull || isClientSlow else { return }
-        isPaused = true
-        exchange.setReading(false)
+    private func pause() {
+        if !isPaused {
+            isPaused = true
+            exchange.setReading(false)
+        }
         if pipe.isFull, !pipe.isHeldBySession { waitForRoom() }
     }
 
@@ -128,18 +155,22 @@ final class AppendSession {
         isWaitingForRoom = true
         pipe.whenFree { [weak self] in
             self?.isWaitingForRoom = false
-            self?.resumeIfFree()
+            self?.resumeSoon()
         }
     }
 
-    private func resumeIfFree() {
-        guard isPaused, !isOver, !isClientSlow else { return }
-        guard !pipe.isFull else {
-            if !pipe.isHeldBySession { waitForRoom() }
-            return
+    /// Goes on in a turn of its own: whoever makes room, or took a turn, is not done with it yet.
+    private func resumeSoon() {
+        guard !isResuming else { return }
+        isResuming = true
+        path.world.loop.soon { [self] in
+            isResuming = false
+            resume()
         }
-        isPaused = false
-        exchange.setReading(true)
+    }
+
+    private func resume() {
+        if isPaused, !isResuming, !isOver { takeInput() }
     }
 
     // MARK: Output
@@ -151,7 +182,7 @@ final class AppendSession {
             path.world.loop.soon { [self] in flush() }
         }
         acks?.writeFrame(AppendAck(reply), advisesReconnect: isDraining)
-        if isPaused { resumeIfFree() }
+        resume()
         settle()
     }
 
@@ -166,7 +197,7 @@ final class AppendSession {
         guard !isOver, pipe.isIdle else { return }
         if let inputFailure {
             end(with: inputFailure)
-        } else if isInputOver {
+        } else if isInputOver, decoder.bufferedBytes == 0 {
             end(with: nil)
         } else if isDraining {
             end(with: APIError(.serverDraining, "this server is about to stop"))

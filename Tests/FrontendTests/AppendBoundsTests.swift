@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Compression
+import HTTP
+import Primitives
+import Records
+import TestSupport
+import Testing
+
+@testable import FrontendRole
+
+/// What clients can make this process hold, and do at a time.
+@Suite struct AppendBoundsTests {
+    private let codec = Codec()
+
+    /// A frame of few bytes that expands to an input of many.
+    private func bomb(_ bodyBytes: Int, match: SeqNum) -> Bytes {
+        var writer = ByteWriter()
+        let body = Bytes([UInt8](repeating: 0, count: bodyBytes))
+        writer.writeAppendInput(
+            [AppendRecord(body: body)], AppendConditions(matchSeqNum: match))
+        let packed = codec.compress(writer.finish(), .zstd)
+        return [SessionFrame.header(payloadBytes: packed.count, compression: .zstd), packed]
+            .joined()
+    }
+
+    private func bench(sessionBytes: Int) throws -> DataBench {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.sessionInFlightBytesMax = sessionBytes
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        return bench
+    }
+
+    /// Lets the channel answer, few batches at a time, until nothing waits any more. The most bytes
+    /// that were in flight.
+    private func stabilise(_ bench: DataBench, atATime count: Int = 4) throws -> Int {
+        let streamlet = try #require(bench.streamlet)
+        var most = bench.records.path.budget.bytes
+        bench.loop.settle()
+        while !streamlet.waiting.isEmpty {
+            most = max(most, bench.records.path.budget.bytes)
+            bench.channel.stabilise(streamlet, count)
+            bench.loop.settle()
+        }
+        return most
+    }
+
+    @Test func fewBytesThatExpandToManyAreHeldBack() throws {
+        let bench = try bench(sessionBytes: 100_000)
+        let session = bench.appendSession()
+        session.feed((0..<3_000).map { bomb(20_000, match: $0) }.joined())
+        session.endBody()
+        let most = try stabilise(bench)
+        #expect((100_000...121_000).contains(most), "the budget and one frame")
+        let frames = try Frames(session)
+        #expect(try frames.acks.map(\.start.seqNum) == Array(0..<3_000))
+        #expect(frames.terminal == nil && session.isFinished)
+        #expect(bench.records.path.budget.bytes == 0)
+    }
+
+    @Test func oneTurnOfTheLoopExpandsLittle() throws {
+        let bench = try bench(sessionBytes: 20 << 20)
+        let session = bench.appendSession()
+        session.feed((0..<6).map { bomb(1_000_000, match: $0) }.joined())
+        #expect(bench.records.path.budget.bytes < 3_000_000)
+        bench.loop.settle()
+        #expect(bench.records.path.budget.bytes > 6_000_000)
+        #expect(session.isReading)
+        session.endBody()
+        _ = try stabilise(bench)
+        #expect(try Frames(session).acks.map(\.start.seqNum) == Array(0..<6))
+        #expect(session.isFinished)
+    }
+
+    @Test(arguments: [
+        ([0, 0, 1, 0x20] as [UInt8], 400), ([0, 0, 1, 0], 422), ([0, 0, 9, 0, 1], 400),
+    ])
+    func whatIsWrongBehindHeldFramesIsTold(end: [UInt8], status: Int) throws {
+        let bench = try bench(sessionBytes: 100_000)
+        let session = bench.appendSession()
+        let frames = (0..<50).map { bomb(20_000, match: $0) }
+        session.feed((frames + [Bytes(end)]).joined())
+        session.endBody()
+        _ = try stabilise(bench)
+        let told = try Frames(session)
+        #expect(told.messages.count == 50 && told.terminal?.status == status)
+        #expect(session.isFinished)
+    }
+
+    @Test func heldFramesAreNotTakenByADrainingServer() throws {
+        let bench = try bench(sessionBytes: 100_000)
+        let session = bench.appendSession()
+        session.feed((0..<50).map { bomb(20_000, match: $0) }.joined())
+        session.endBody()
+        bench.loop.settle()
+        bench.records.drain()
+        _ = try stabilise(bench)
+        let told = try Frames(session)
+        #expect((5...6).contains(told.messages.count) && told.terminal?.status == 503)
+        #expect(session.isFinished)
+    }
+
+    /// One session waits for the room that it holds itself, another for the same.
+    @Test func heldFramesGoOnWhenOthersMakeRoom() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.streamInFlightBytesMax = 50_000
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let first = bench.appendSession()
+        first.feed([bomb(60_000, match: 0), Bytes([0, 0, 0])].joined())
+        bench.loop.settle()
+        let second = bench.appendSession()
+        second.feed([inputFrame(["a"]), inputFrame(["b"]), Bytes([0, 0, 0])].joined())
+        second.endBody()
+        bench.loop.settle()
+        #expect(try #require(bench.streamlet).assigned.seqNum == 1)
+        _ = try stabilise(bench, atATime: 1)
+        let told = try Frames(second)
+        #expect(told.messages.count == 2 && told.terminal?.status == 400)
+        let toldFirst = try Frames(first)
+        #expect(toldFirst.messages.count == 1 && toldFirst.terminal?.status == 400)
+    }
+}
