@@ -123,4 +123,39 @@ import Testing
         let toldFirst = try Frames(first)
         #expect(toldFirst.messages.count == 1 && toldFirst.terminal?.status == 400)
     }
+
+    // MARK: Unary
+
+    private func json(_ bodyBytes: Int) -> Bytes {
+        Bytes(utf8: #"{"records":[{"body":"\#(String(repeating: "x", count: bodyBytes))"}]}"#)
+    }
+
+    @Test func aBodyThatTricklesInHoldsNoReadBuffers() throws {
+        let bench = try DataBench()
+        let buffers = ReadBuffers()
+        let exchange = FakeExchange(
+            "POST", "/v1/streams/s/records", headers: [("content-type", "application/json")])
+        exchange.serve(by: bench)
+        let body = json(500)
+        for i in 0..<body.count {
+            exchange.feed(buffers.read(body[i..<i + 1]))
+            #expect(buffers.heldBytes <= 65_536)
+        }
+        exchange.endBody()
+        bench.loop.settle()
+        #expect(exchange.status == 200)
+    }
+
+    @Test func aFrameThatTricklesInHoldsNoReadBuffers() throws {
+        let bench = try DataBench()
+        let buffers = ReadBuffers()
+        let session = bench.appendSession()
+        let frame = inputFrame([String(repeating: "x", count: 500)])
+        for i in 0..<frame.count {
+            session.feed(buffers.read(frame[i..<i + 1]))
+            #expect(buffers.heldBytes <= 65_536)
+        }
+        bench.loop.settle()
+        #expect(try Frames(session).acks.count == 1)
+    }
 }

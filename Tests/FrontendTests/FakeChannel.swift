@@ -134,6 +134,8 @@ final class FakeChannel {
     var appendStatus: Status?
     /// Whole batches that a follow may begin behind the tail.
     var window = 2
+    /// Sees live pushes, and may put them elsewhere in memory.
+    var onPush: (Bytes) -> Bytes = { $0 }
     private(set) var activations = 0
     private var objects = 0
 
@@ -251,7 +253,7 @@ final class FakeChannel {
         loop.spawn { [self] in
             _ = try? await store.put(stored.object, [stored.records], ifAbsent: true)
         }
-        for follow in streamlet.follows { follow.push(push(stored)) }
+        for follow in streamlet.follows { follow.push(onPush(push(stored))) }
     }
 
     private func push(_ stored: Stored) -> Bytes {

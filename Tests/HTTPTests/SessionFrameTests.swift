@@ -77,6 +77,33 @@ private let mismatchFrame = Bytes(
         #expect(frames[1].payload.base == both.base + helloFrame.count + 4)
     }
 
+    /// Reads of a socket leave small pieces in large buffers: those are let go.
+    @Test func aFrameInPiecesHoldsNothingButItself() throws {
+        let payload = Bytes((0..<5_000).map { UInt8(truncatingIfNeeded: $0) })
+        let frame = [SessionFrame.header(payloadBytes: payload.count), payload].joined()
+        var decoder = SessionFrameDecoder()
+        var last: WeakStorage?
+        for i in 0..<frame.count {
+            let storage = ByteStorage.make(capacity: 65_536)
+            storage.base.storeBytes(of: frame[i], as: UInt8.self)
+            decoder.append(
+                Bytes(owner: storage, base: UnsafeRawPointer(storage.base), count: 1))
+            #expect(last?.storage == nil)
+            last = WeakStorage(storage: storage)
+            #expect(decoder.bufferedBytes == i + 1)
+            if i < frame.count - 1 { #expect(try decoder.next() == nil) }
+        }
+        let decoded = try #require(try decoder.next())
+        #expect(decoded.payload == payload)
+        #expect((decoded.payload.owner as? ByteStorage)?.byteCapacity ?? .max <= 4 * 5_000)
+        #expect(last?.storage == nil && decoder.bufferedBytes == 0)
+        try decoder.finish()
+    }
+
+    private struct WeakStorage {
+        weak var storage: ByteStorage?
+    }
+
     @Test func refusesLengthsAtOnce() throws {
         #expect(throws: SessionFrameError.emptyFrame) { try decode([[0, 0, 0]]) }
         #expect(throws: SessionFrameError.tooLong(2_097_153)) { try decode([[0x20, 0, 1]]) }

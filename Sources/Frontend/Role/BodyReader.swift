@@ -89,8 +89,8 @@ private final class Body {
     private let exchange: any HTTPExchange
     private let bytesMax: Int
     private var then: ((Result<Bytes, APIError>) -> Void)?
-    private var parts: [Bytes] = []
-    private var count = 0
+    /// A copy of what came: a small piece of it may be the only use of a large read buffer.
+    private var body: ByteWriter?
     private var timer: Timer?
 
     init(
@@ -104,7 +104,7 @@ private final class Body {
 
     func begin(_ loop: any Loop, within limit: Nanoseconds = BodyReader.waitNanoseconds) {
         exchange.onBody = { self.take($0) }
-        exchange.onBodyEnd = { self.end(.success(self.parts.joined())) }
+        exchange.onBodyEnd = { self.end(.success(self.body?.finish() ?? Bytes())) }
         exchange.onAbort = {
             self.end(.failure(APIError(.clientHangup, "the client went away")))
         }
@@ -115,13 +115,13 @@ private final class Body {
     }
 
     private func take(_ bytes: Bytes) {
-        count += bytes.count
-        guard count <= bytesMax else {
+        guard bytes.count <= bytesMax - (body?.count ?? 0) else {
             exchange.setReading(false)
             end(.failure(BodyReader.tooLarge(bytesMax)))
             return
         }
-        parts.append(bytes)
+        if body == nil { body = ByteWriter(capacity: bytes.count) }
+        body?.write(bytes)
     }
 
     private func end(_ result: Result<Bytes, APIError>) {
@@ -131,7 +131,7 @@ private final class Body {
         exchange.onBody = nil
         exchange.onBodyEnd = nil
         exchange.onAbort = nil
-        parts = []
+        body = nil
         then(result)
     }
 }

@@ -157,7 +157,7 @@ private final class SharedFollow {
     private func received(_ message: Bytes) {
         call?.consumed(message.count)
         guard !isOver else { return }
-        let push: FollowPush
+        var push: FollowPush
         do throws(DecodeError) {
             push = try FollowPush(message)
         } catch {
@@ -173,6 +173,8 @@ private final class SharedFollow {
             return end(.lost)
         }
         position += UInt64(push.count)
+        // Kept for a while, here and by slow readers: not in a read buffer that may be far larger.
+        push.records = push.records.detached()
         remember(push)
         for reader in readers { reader.followPushed(push) }
     }

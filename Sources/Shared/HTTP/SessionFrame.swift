@@ -100,14 +100,21 @@ package enum SessionFrameError: Error, Sendable, Equatable {
 
 /// Cuts a stream of bytes into frames.
 ///
-/// A frame that arrived in one piece shares that piece's memory; one that did not is copied
-/// together once, when it is complete. A length out of bounds is refused as soon as it is known, so
-/// that no more than one frame, and what came with it, is ever held.
+/// A frame that is whole when `next` is asked, and in one piece, shares that piece's memory. What
+/// came of one that is not whole is copied together, once: a small piece may be the only use of a
+/// large read buffer. So call `next` until it returns nil, unless no more bytes come until then. A
+/// length out of bounds is refused as soon as it is known, so that no more than one frame, and what
+/// came with it, is ever held.
 package struct SessionFrameDecoder {
     private var parts: [Bytes] = []
     /// Where in `parts` the unread bytes begin: a part, and an offset in it.
     private var first = 0
     private var offset = 0
+    /// The header of the frame that is being read, as far as it came: its first `headCount` bytes.
+    private var head: UInt32 = 0
+    private var headCount = 0
+    /// The payload of the frame that is being read, as far as it came, if it did not come at once.
+    private var begun: ByteWriter?
     /// Bytes that were appended and are not part of a frame that `next` returned.
     package private(set) var bufferedBytes = 0
 
@@ -121,20 +128,23 @@ package struct SessionFrameDecoder {
 
     /// The next whole frame; nil until more bytes come. After an error the stream is unusable.
     package mutating func next() throws(SessionFrameError) -> SessionFrame? {
-        guard bufferedBytes >= 3 else { return nil }
-        let length = Int(byte(0)) << 16 | Int(byte(1)) << 8 | Int(byte(2))
+        readHead()
+        guard headCount >= 3 else { return nil }
+        let length = Int(head >> 8)
         guard length > 0 else { throw .emptyFrame }
         guard length <= SessionFrame.lengthMax else { throw .tooLong(length) }
-        guard bufferedBytes >= 4 else { return nil }
-        let flags = byte(3)
+        guard headCount == SessionFrame.headerBytes else { return nil }
+        let flags = UInt8(truncatingIfNeeded: head)
         guard
             let compression = SessionFrame.Compression(
                 rawValue: flags & SessionFrame.compressionMask)
         else { throw .unknownCompression }
-        guard bufferedBytes >= 3 + length else { return nil }
-        drop(SessionFrame.headerBytes)
+        guard let payload = readPayload(length - 1) else { return nil }
+        head = 0
+        headCount = 0
+        bufferedBytes -= 3 + length
         return SessionFrame(
-            payload: take(length - 1), compression: compression,
+            payload: payload, compression: compression,
             isTerminal: flags & SessionFrame.terminalFlag != 0,
             advisesReconnect: flags & SessionFrame.reconnectFlag != 0)
     }
@@ -144,44 +154,48 @@ package struct SessionFrameDecoder {
         if bufferedBytes > 0 { throw .cutOff }
     }
 
-    /// The unread byte at `index`, which is there.
-    private func byte(_ index: Int) -> UInt8 {
-        var index = index + offset
-        var part = first
-        while index >= parts[part].count {
-            index -= parts[part].count
-            part += 1
+    private mutating func readHead() {
+        while headCount < SessionFrame.headerBytes, first < parts.count {
+            head |= UInt32(parts[first][offset]) << (24 - 8 * UInt32(headCount))
+            headCount += 1
+            drop(1)
         }
-        return parts[part][index]
     }
 
-    private mutating func take(_ count: Int) -> Bytes {
+    /// The payload of `count` bytes; nil until it is whole.
+    private mutating func readPayload(_ count: Int) -> Bytes? {
         if count == 0 { return Bytes() }
-        let part = parts[first]
-        if part.count - offset >= count {
-            let payload = part[offset..<offset + count]
-            drop(count)
-            return payload
+        guard first < parts.count else { return nil }
+        var payload: ByteWriter
+        if let begun {
+            payload = begun
+        } else {
+            let part = parts[first]
+            let rest = part.count - offset
+            if rest >= count {
+                defer { drop(count) }
+                return part[offset..<offset + count]
+            }
+            // Whoever announces much and sends little gets little.
+            payload = ByteWriter(capacity: min(count, 4 * rest))
         }
-        var writer = ByteWriter(capacity: count)
-        var missing = count
-        while missing > 0 {
-            let piece = parts[first].dropFirst(offset).prefix(missing)
-            writer.write(piece)
-            missing -= piece.count
+        while payload.count < count, first < parts.count {
+            let piece = parts[first].dropFirst(offset).prefix(count - payload.count)
+            payload.write(piece)
             drop(piece.count)
         }
-        return writer.finish()
+        let isWhole = payload.count == count
+        begun = isWhole ? nil : payload
+        return isWhole ? payload.finish() : nil
     }
 
+    /// Moves on by `count` bytes of the first part.
     private mutating func drop(_ count: Int) {
-        bufferedBytes -= count
         offset += count
-        while first < parts.count && offset >= parts[first].count {
-            offset -= parts[first].count
-            parts[first] = Bytes()
-            first += 1
-        }
+        guard offset == parts[first].count else { return }
+        offset = 0
+        parts[first] = Bytes()
+        first += 1
         if first == parts.count {
             parts.removeAll(keepingCapacity: true)
             first = 0
