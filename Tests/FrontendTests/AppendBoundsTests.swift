@@ -124,6 +124,26 @@ import Testing
         #expect(toldFirst.messages.count == 1 && toldFirst.terminal?.status == 400)
     }
 
+    @Test func aSessionThatEndsLeavesTheBudgetOfItsStreamOnce() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.streamInFlightBytesMax = 400
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let first = bench.appendSession()
+        first.feed(inputFrame(["x"]))
+        first.endBody()
+        bench.loop.settle()
+        let second = bench.appendSession()
+        second.feed(inputFrame([String(repeating: "y", count: 300)]))
+        bench.loop.settle()
+        bench.channel.stabilise(try #require(bench.streamlet), 1)
+        bench.loop.settle()
+        #expect(first.isFinished)
+        let unary = bench.append(json: #"{"records":[{}]}"#)
+        #expect(unary.status == 429, "what the second session holds still counts")
+    }
+
     // MARK: Unary
 
     private func json(_ bodyBytes: Int) -> Bytes {

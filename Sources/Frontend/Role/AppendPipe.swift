@@ -99,6 +99,8 @@ final class AppendPipe {
     }
 
     private func end() {
+        // An answer may lead its holder to close the pipe, which is then over already.
+        guard !isEnded else { return }
         isEnded = true
         watchdog?.cancel()
         let call = call
