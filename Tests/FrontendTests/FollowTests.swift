@@ -29,4 +29,30 @@ import Testing
         #expect(try Frames(second).seqNums == Array(50..<102))
         #expect(bench.calls.count(.follow) == 1)
     }
+
+    @Test func theWaitEndsForAClientThatLagged() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.responseBufferBytesMax = 200
+        limits.followerBufferBytesMax = 4_000
+        let bench = try DataBench(limits: limits)
+        try bench.fill([1])
+        let read = bench.session("wait=5")
+        read.holdsUnsent = true
+        for _ in 0..<10 {
+            try bench.channel.write(bench.stream, count: 3)
+            bench.loop.settle()
+        }
+        bench.loop.advance(.seconds(6))
+        #expect(!read.isFinished)
+        #expect(try Frames(read).seqNums.count < 30)
+        read.holdsUnsent = false
+        read.takeUnsent()
+        bench.loop.settle()
+        #expect(try Frames(read).seqNums == Array(1..<31))
+        bench.loop.advance(.seconds(4))
+        #expect(!read.isFinished, "it counts from the last delivery")
+        bench.loop.advance(.seconds(2))
+        #expect(read.isFinished)
+        #expect(try Frames(read).terminal == nil)
+    }
 }

@@ -15,6 +15,7 @@ final class ReadTimers {
     private let silence: ClosedRange<Nanoseconds>
     private let wait: Nanoseconds?
     private var waitEnd: Nanoseconds?
+    private var hasBegunWait = false
     private var silenceEnd: Nanoseconds = 0
     private var waitTimer: Timer?
     private var silenceTimer: Timer?
@@ -27,7 +28,11 @@ final class ReadTimers {
 
     /// A batch was delivered.
     func delivered() {
-        if let wait { waitEnd = world.loop.now + wait }
+        if let wait {
+            waitEnd = world.loop.now + wait
+            // The wait may have run out before, on a reader that was still owed something.
+            if hasBegunWait { armWait() }
+        }
         heard()
     }
 
@@ -41,6 +46,7 @@ final class ReadTimers {
         let end = waitEnd ?? now + wait
         waitEnd = end
         if end <= now { return false }
+        hasBegunWait = true
         armWait()
         return true
     }
