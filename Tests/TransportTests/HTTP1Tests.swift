@@ -222,6 +222,38 @@ import Transport
         }
     }
 
+    @Test func pipelinedRequestsWaitUntilTheClientTakesItsAnswers() async throws {
+        var settings = HTTPSettings()
+        settings.headTimeout = .seconds(1)
+        settings.keepAliveTimeout = .seconds(1)
+        try await withSite(settings) { loop, site, address, _ in
+            let client = try await RawClient(loop, address)
+            client.link.setReading(false)
+            let request = "GET /page?200000 HTTP/1.1\r\nhost: h\r\n\r\n"
+            client.send(String(repeating: request, count: 200))
+            #expect(await eventually(loop) { !site.requests.isEmpty })
+            // Longer than a client may be idle, or take for a head: this one waits for neither.
+            await loop.sleep(.milliseconds(2_500))
+            #expect(site.requests.count < 100)
+            #expect(site.unsentMost <= settings.unsentBytesLow + 201_000)
+            client.link.setReading(true)
+            #expect(await eventually(loop) { client.bytes > 200 * 200_000 })
+            #expect(site.requests.count == 200)
+            #expect(await eventually(loop) { client.isClosed }, "idle at last")
+        }
+    }
+
+    @Test func aStreamBehindALargeAnswerGoesOn() async throws {
+        try await withSite { loop, site, address, _ in
+            let client = try await RawClient(loop, address)
+            client.send(
+                "GET /page?8000000 HTTP/1.1\r\n\r\nGET /big?5000000 HTTP/1.1\r\n\r\n"
+                    + Self.hello)
+            #expect(await eventually(loop) { site.requests.count == 3 })
+            #expect(await eventually(loop) { client.bytes > 13_000_000 })
+        }
+    }
+
     @Test func stopLetsExchangesFinish() async throws {
         try await withSite { loop, site, address, server in
             let client = try await RawClient(loop, address)

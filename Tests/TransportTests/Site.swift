@@ -22,6 +22,7 @@ final class Site: HTTPService {
         case "/echo": echo(exchange)
         case "/count": count(exchange)
         case "/big": big(exchange)
+        case "/page": page(exchange)
         case "/trailers": trailers(exchange)
         case "/empty":
             exchange.respond(204, [])
@@ -45,6 +46,15 @@ final class Site: HTTPService {
     func reply(_ exchange: any HTTPExchange, _ text: String) {
         exchange.respond(200, [("content-length", "\(text.utf8.count)")])
         exchange.write([Bytes(utf8: text)])
+        exchange.finish()
+    }
+
+    /// `?n` bytes at once, whether the client takes them or not.
+    private func page(_ exchange: any HTTPExchange) {
+        let count = Int(exchange.request.query) ?? 0
+        exchange.respond(200, [("content-length", "\(count)")])
+        exchange.write([Bytes([UInt8](repeating: 0x61, count: count))])
+        unsentMost = max(unsentMost, exchange.unsentBytes)
         exchange.finish()
     }
 

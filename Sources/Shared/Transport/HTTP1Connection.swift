@@ -8,8 +8,9 @@ internal import Primitives
 /// One HTTP/1.1 connection: exchanges one after the other, each full duplex.
 ///
 /// Parts of requests stand in `inbox` until the present exchange takes them: a pipelined request
-/// until the exchange before it is over, a body while the service does not read. The socket is not
-/// read while anything stands there, so the inbox holds at most what one wake-up has read.
+/// until the exchange before it is over, and most of its response taken; a body while the service
+/// does not read. The socket is not read while anything stands there, so the inbox holds at most
+/// what one wake-up has read.
 final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = ByteBuffer
@@ -103,7 +104,9 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
         while !isGone, !isEnding, let part = inbox.first {
             switch part {
             case .head(let head):
-                guard exchange == nil else { break }
+                guard exchange == nil, outlet.unsentBytes <= settings.unsentBytesLow else {
+                    break
+                }
                 inbox.removeFirst()
                 begin(head)
                 continue
@@ -174,8 +177,12 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
 
     private func taken() {
         exchange?.taken()
-        if isEnding { closeWhenSent() }
+        if isEnding { return closeWhenSent() }
+        if isRequestHeld, outlet.unsentBytes <= settings.unsentBytesLow { readingChanged() }
     }
+
+    /// Whether a request waits for the client to take what it was answered before.
+    private var isRequestHeld: Bool { exchange == nil && !inbox.isEmpty }
 
     /// The exchange is over at both ends, or its response is and its request will not be.
     func over(_ exchange: HTTP1Exchange, keepsAlive: Bool) {
@@ -258,6 +265,10 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
         let now = loop.now
         if let exchange {
             if exchange.isBodyLate(now) { refuse(408) }
+        } else if isRequestHeld {
+            // The client is neither idle nor late; how long it may take nothing is bounded above.
+            idleSince = now
+            headSince = nil
         } else if let headSince {
             if now - headSince >= settings.headTimeout { refuse(408) }
         } else if now - idleSince >= settings.keepAliveTimeout {
