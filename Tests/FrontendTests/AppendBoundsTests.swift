@@ -146,8 +146,63 @@ import Testing
 
     // MARK: Unary
 
+    private func post(
+        _ bench: DataBench, _ body: Bytes, _ headers: [(name: String, value: String)] = []
+    ) -> FakeExchange {
+        let exchange = FakeExchange(
+            "POST", "/v1/streams/s/records",
+            headers: [
+                ("content-type", "application/json"), ("content-length", "\(body.count)"),
+            ] + headers)
+        exchange.serve(by: bench)
+        exchange.feed(body)
+        exchange.endBody()
+        return exchange
+    }
+
     private func json(_ bodyBytes: Int) -> Bytes {
         Bytes(utf8: #"{"records":[{"body":"\#(String(repeating: "x", count: bodyBytes))"}]}"#)
+    }
+
+    @Test func appendsThatAreLookedUpCount() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.processInFlightBytesMax = 25_000
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        // Nobody's stream is found before the loop turns.
+        let exchanges = (0..<5).map { _ in post(bench, json(10_000)) }
+        #expect(exchanges.map(\.status) == [nil, nil, 502, 502, 502])
+        bench.loop.settle()
+        #expect(exchanges.prefix(2).allSatisfy { $0.status == 200 })
+        for _ in 0..<10 {
+            let again = post(bench, json(10_000))
+            bench.loop.settle()
+            #expect(again.status == 200)
+        }
+    }
+
+    @Test func appendsCountAsWhatTheyExpandTo() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.processInFlightBytesMax = 25_000
+        let bench = try DataBench(limits: limits)
+        try bench.activate()
+        let packed = codec.compress(json(10_000), .gzip)
+        let exchanges = (0..<4).map { _ in post(bench, packed, [("content-encoding", "gzip")]) }
+        #expect(exchanges.map(\.status) == [nil, nil, 502, 502])
+        bench.loop.settle()
+        #expect(exchanges.prefix(2).allSatisfy { $0.status == 200 })
+    }
+
+    @Test func smallAppendsCountTooAndFailuresGiveBack() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.processInFlightBytesMax = 10_000
+        let bench = try DataBench(limits: limits, createsStream: false)
+        for _ in 0..<3 {
+            let exchanges = (0..<20).map { _ in post(bench, json(1)) }
+            #expect((1...10).contains(exchanges.count { $0.status == nil }))
+            bench.loop.settle()
+            #expect(exchanges.allSatisfy { $0.status == 404 || $0.status == 502 })
+        }
     }
 
     @Test func aBodyThatTricklesInHoldsNoReadBuffers() throws {

@@ -9,7 +9,8 @@ internal import Records
 /// One append in one request.
 ///
 /// Whoever leaves before the body is complete asked for nothing. Once the batch was issued it goes
-/// on without its client, and holds its budget until the channel has answered.
+/// on without its client. It counts for a budget all the way: as a body until it is issued, as a
+/// batch in flight until the channel has answered.
 final class AppendUnary {
     private let path: DataPath
     private let exchange: any HTTPExchange
@@ -18,6 +19,8 @@ final class AppendUnary {
     private let stream: String
     private let isProtobuf: Bool
     private let answersProtobuf: Bool
+    /// What it holds of the budget of bodies.
+    private var bodyBytes = 0
 
     init(
         _ path: DataPath, _ exchange: any HTTPExchange, basin: String, stream: String,
@@ -34,13 +37,14 @@ final class AppendUnary {
 
     /// What a body counts for whose length is not announced: more than a batch in JSON takes.
     private static let unannouncedBytes = 2 << 20
+    /// What a request counts for besides its bytes: the least ones take far more.
+    private static let requestBytes = 1_024
 
     func begin() {
         let bodyBytesMax = path.limits.bodyBytesMax
         let announced = exchange.request.contentLength ?? Self.unannouncedBytes
-        let bodyBytes = min(max(announced, 0), bodyBytesMax)
         do throws(APIError) {
-            try path.budget.takeBody(bodyBytes)
+            try hold(min(max(announced, 0), bodyBytesMax))
         } catch {
             return BodyReader.refuse(exchange, error, loop: path.world.loop)
         }
@@ -48,13 +52,28 @@ final class AppendUnary {
             exchange, bytesMax: bodyBytesMax, codec: path.codec, loop: path.world.loop,
             malformed: isProtobuf ? .badProto : .badJSON
         ) { [self] body in
-            path.budget.giveBackBody(bodyBytes)
             do throws(APIError) {
-                try append(prepare(try body.get()))
+                let batch = try prepare(try body.get())
+                try hold(batch.0.count)
+                append(batch)
             } catch {
+                letGo()
                 exchange.fail(error)
             }
         }
+    }
+
+    /// Counts as `count` bytes from now on, if it did not count for more.
+    private func hold(_ count: Int) throws(APIError) {
+        let more = count + Self.requestBytes - bodyBytes
+        guard more > 0 else { return }
+        try path.budget.takeBody(more)
+        bodyBytes += more
+    }
+
+    private func letGo() {
+        path.budget.giveBackBody(bodyBytes)
+        bodyBytes = 0
     }
 
     private func prepare(_ body: Bytes) throws(APIError) -> (Bytes, PreparedBatch.Head) {
@@ -86,7 +105,9 @@ final class AppendUnary {
                     creating: AutoCreation(use: .append, wish: headers.wish))
                 try headers.check(lookup.stream.cipher)
                 try issue(batch.message, batch.head, lookup)
+                letGo()
             } catch {
+                letGo()
                 exchange.fail(error)
             }
         }
