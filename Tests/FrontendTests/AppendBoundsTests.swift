@@ -233,4 +233,21 @@ import Testing
         bench.loop.settle()
         #expect(try Frames(session).acks.count == 1)
     }
+
+    // MARK: Draining
+
+    @Test func whatIsOpenedDuringADrainIsToldToo() throws {
+        let bench = try DataBench()
+        try bench.fill([1])
+        let append = FakeExchange(
+            "POST", "/v1/streams/s/records", headers: [("content-type", "s2s/proto")])
+        append.serve(by: bench)
+        let read = FakeExchange(
+            "GET", "/v1/streams/s/records?seq_num=0", headers: [("content-type", "s2s/proto")])
+        read.serve(by: bench)
+        bench.records.drain()
+        bench.loop.settle()
+        #expect(append.isFinished && append.bodyText.contains("server_draining"))
+        #expect(read.isFinished && read.bodyText.contains("server_draining"))
+    }
 }

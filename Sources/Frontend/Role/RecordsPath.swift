@@ -24,6 +24,7 @@ final class DataPath {
     private static let sweepNanoseconds: Nanoseconds = .milliseconds(500)
     private var sessions: [UInt64: () -> Void] = [:]
     private var sessionsOpened: UInt64 = 0
+    private var isDraining = false
 
     init(world: FrontendWorld, limits: FrontendLimits, cell: Cell) {
         self.world = world
@@ -66,17 +67,21 @@ final class DataPath {
         }
     }
 
-    /// Registers an open session: what to do with it when this process is about to stop.
+    /// Registers an open session: what to do with it when this process is about to stop. If it is
+    /// already, that is done in the next turn.
     func opened(onDrain: @escaping () -> Void) -> UInt64 {
         sessionsOpened += 1
-        sessions[sessionsOpened] = onDrain
-        return sessionsOpened
+        let session = sessionsOpened
+        sessions[session] = onDrain
+        if isDraining { world.loop.soon { [weak self] in self?.sessions[session]?() } }
+        return session
     }
 
     func closed(_ session: UInt64) { sessions[session] = nil }
 
     /// In the order in which the sessions were opened.
     func drain() {
+        isDraining = true
         for (_, drain) in sessions.sorted(by: { $0.key < $1.key }) { drain() }
     }
 
