@@ -55,4 +55,34 @@ import Testing
         #expect(read.isFinished)
         #expect(try Frames(read).terminal == nil)
     }
+
+    /// A channel that does not answer may have been replaced, and the tail may have moved.
+    @Test func noHeartbeatUnlessTheChannelVouchesForIt() throws {
+        let bench = try DataBench()
+        try bench.fill([1])
+        let read = bench.session("seq_num=0")
+        bench.loop.advance(.seconds(31))
+        let beats = try Frames(read).batches
+        #expect((3...8).contains(beats.count - 1), "one at once, then every 5 to 15 seconds")
+        bench.calls.channels["a:1"] = nil
+        bench.loop.advance(.seconds(60))
+        #expect(try Frames(read).batches.count == beats.count)
+        bench.calls.channels["a:1"] = bench.channel
+        bench.loop.advance(.seconds(16))
+        #expect(try Frames(read).batches.count > beats.count)
+        #expect(!read.isFinished)
+    }
+
+    @Test func readersOfOneStreamShareTheQuestion() throws {
+        let bench = try DataBench()
+        try bench.fill([1])
+        let readers = (0..<200).map { _ in bench.session("seq_num=0") }
+        let asked = bench.calls.count(.tail)
+        bench.loop.advance(.seconds(31))
+        for reader in readers {
+            let beats = try Frames(reader).batches.count - 1
+            #expect((3...8).contains(beats))
+        }
+        #expect(bench.calls.count(.tail) - asked <= 31)
+    }
 }

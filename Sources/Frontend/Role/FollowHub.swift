@@ -54,6 +54,12 @@ final class FollowHub {
     }
 
     func leave(_ reader: any FollowReader, _ stream: StreamID) { follows[stream]?.leave(reader) }
+
+    /// Calls `then`, at once or later, with the tail of a stream that is followed, as its channel
+    /// knows it now; never, if the channel does not answer soon, or is not sure of it.
+    func askTail(_ stream: StreamID, then: @escaping (StreamPosition) -> Void) {
+        follows[stream]?.askTail(then)
+    }
 }
 
 /// One stream's follow.
@@ -78,6 +84,14 @@ private final class SharedFollow {
     private static let lingerNanoseconds: Nanoseconds = .seconds(3)
     /// How long a channel may take to grant a follow.
     private var grantTimer: Timer?
+    private var owner: Owner?
+    private var tailWaiters: [(StreamPosition) -> Void] = []
+    private var tailAnswer: (tail: StreamPosition, askedAt: Nanoseconds)?
+
+    /// How long an answer serves for the stream's other readers.
+    private static let tailNanoseconds: Nanoseconds = .seconds(1)
+    /// Shorter than the least silence of a reader, so that none asks twice at a time.
+    private static let tailCallNanoseconds: Nanoseconds = .seconds(3)
 
     init(_ path: DataPath, _ lookup: StreamLookup, onEnd: @escaping (SharedFollow) -> Void) {
         self.path = path
@@ -146,6 +160,7 @@ private final class SharedFollow {
         let call = path.world.calls.call(
             owner.address, .follow, request.encoded(), deadline: nil)
         self.call = call
+        self.owner = owner
         call.onMessage = { [self] in received($0) }
         call.onEnd = { [self] in callEnded($0, $1) }
         grantTimer = path.world.loop.after(path.limits.callNanoseconds) { [weak self] in
@@ -190,6 +205,36 @@ private final class SharedFollow {
         recentBytes += push.records.count
         while recentBytes > Self.recentBytesMax || recent.count > Self.recentBatchesMax {
             recentBytes -= recent.removeFirst().records.count
+        }
+    }
+
+    /// That nothing was pushed proves nothing: a channel that was paused, or cut off, may have lost
+    /// the stream to another one, whose records nobody pushes here. So the channel is asked, and
+    /// answers only while it is sure that the stream is its own.
+    func askTail(_ then: @escaping (StreamPosition) -> Void) {
+        guard let owner, !isOver else { return }
+        let askedAt = path.world.loop.now
+        if let answer = tailAnswer, askedAt - answer.askedAt < Self.tailNanoseconds {
+            return then(answer.tail)
+        }
+        tailWaiters.append(then)
+        guard tailWaiters.count == 1 else { return }
+        let request = TailRequest(stream: lookup.stream.id, streamlet: owner.streamlet)
+        let call = path.world.calls.call(
+            owner.address, .tail, request.encoded(), deadline: Self.tailCallNanoseconds)
+        call.onEnd = { [self] in tailCallEnded($0, $1, askedAt) }
+    }
+
+    private func tailCallEnded(_ status: Status, _ payload: Bytes, _ askedAt: Nanoseconds) {
+        let waiters = tailWaiters
+        tailWaiters = []
+        guard status == .ok, !isOver else { return }
+        do throws(DecodeError) {
+            let tail = try TailReply(payload).tail
+            tailAnswer = (tail, askedAt)
+            for then in waiters { then(tail) }
+        } catch {
+            path.world.log.error("bad_reply", [("method", "tail"), ("error", "\(error)")])
         }
     }
 

@@ -143,10 +143,20 @@ extension ReadSession {
         }
     }
 
+    /// There was silence for long: the client hears that nothing is new, if that is certain.
     func beat() {
-        guard case .following = phase, lagging.isEmpty, hasRoom, let reached,
-            reached.seqNum == position
-        else { return }
-        sink.heartbeat(reached)
+        guard isQuiet else { return }
+        let count = deliveredCount
+        path.hub.askTail(lookup.stream.id) { [weak self] tail in
+            guard let self, self.isQuiet, self.deliveredCount == count,
+                tail.seqNum == self.position
+            else { return }
+            self.sink.heartbeat(tail)
+        }
+    }
+
+    private var isQuiet: Bool {
+        guard case .following = phase, lagging.isEmpty, hasRoom, let reached else { return false }
+        return reached.seqNum == position
     }
 }
