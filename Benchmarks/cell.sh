@@ -46,13 +46,13 @@ start_cell() {
     folder=$data/$1
     mkdir -p "$folder"
     chmod 0755 "$folder"
-    local sockets database
-    read -r sockets database < <("$root/deploy/postgres.sh" start "$folder/postgres") ||
+    local metadata
+    metadata=$("$root/deploy/postgres.sh" start "$folder/postgres") ||
         { say "Postgres did not start"; exit 1; }
     token=$folder/root-token
     endpoint=127.0.0.1:$port
     env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} \
-        MILLRACE_METADATA="host=$sockets user=millrace dbname=$database" \
+        MILLRACE_METADATA="$metadata" \
         MILLRACE_STORE="$folder/objects" MILLRACE_ROOT_TOKEN_FILE="$token" \
         MILLRACE_LOG_LEVEL="${MILLRACE_LOG_LEVEL:-notice}" MILLRACE_FRONTEND_PORT="$port" \
         MILLRACE_RPC_PORT=$((port + 20)) MILLRACE_ADMIN_PORT=$((port + 40)) \

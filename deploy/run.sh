@@ -44,9 +44,9 @@ stop() {
 trap 'say; say "stopping …"; stop; exit 0' INT TERM HUP
 trap 'stop' EXIT
 
-read -r sockets database < <("$here/deploy/postgres.sh" start "$DATA/postgres" 9>&-) ||
+MILLRACE_METADATA=$("$here/deploy/postgres.sh" start "$DATA/postgres" 9>&-) ||
     { say "Postgres did not start"; exit 1; }
-export MILLRACE_METADATA="host=$sockets user=millrace dbname=$database"
+export MILLRACE_METADATA
 export MILLRACE_STORE=${STORE:-$DATA/objects}
 export MILLRACE_ROOT_TOKEN_FILE=${MILLRACE_ROOT_TOKEN_FILE:-$DATA/root-token}
 export MILLRACE_LOG_LEVEL=${MILLRACE_LOG_LEVEL:-notice}
