@@ -29,6 +29,9 @@ if [ -z "${PROGRAMS:-}" ]; then
     PROGRAMS=$(swift build --package-path "$here" -c release --show-bin-path)
 fi
 
+# Records are for nobody else on this host; what was made before is closed at its top.
+umask 077
+if [ -d "$DATA/objects" ]; then chmod go= "$DATA/objects"; fi
 exec 9>"$DATA/lock"
 flock -n 9 || { say "a cell is running in $DATA already"; exit 1; }
 
@@ -38,6 +41,7 @@ stop() {
     if [ -n "$cop" ]; then
         kill -TERM "$cop" 2>/dev/null || true
         wait "$cop" || true
+        cop=
     fi
     "$here/deploy/postgres.sh" stop "$DATA/postgres" 9>&- || true
 }
