@@ -12,7 +12,8 @@ internal import Primitives
 /// client's flow control. This one maps streams to exchanges and grants the client windows: a
 /// stream's as its service takes the body, the connection's as bytes arrive, unless services have
 /// left more than `heldBytesMax` of them lying. So one stalled exchange holds back its own stream
-/// only, and all of them together hold a bounded number of bytes.
+/// only, and all of them together hold a bounded number of bytes. A stream more than the client may
+/// have is refused, in a way that lets the client try it again; the others go on.
 final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     typealias InboundIn = HTTP2Frame
     typealias OutboundOut = HTTP2Frame
@@ -26,7 +27,10 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private var exchanges: [HTTP2StreamID: HTTP2Exchange] = [:]
     private var written: [HTTP2Exchange] = []
     private var lastStream: HTTP2StreamID = .rootStream
-    private var connectionGrant = 0
+    /// What the client may still send on all streams, as NIO counts it.
+    private var connectionWindow = 65_535
+    /// A grant is on its way, which NIO may count already or not.
+    private var isGranting = false
     /// Bytes of bodies that came and were not taken.
     private var heldBytes = 0
     private var isInBurst = false
@@ -35,9 +39,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private var isGone = false
     private var wrote = false
     private let goAways = GoAwayWatch()
+    private let opening: HTTP2Opening
     private var timer: Timer?
-    private var idleSince: Nanoseconds
     private static let tickInterval: Nanoseconds = .seconds(1)
+    /// How long a client that broke the protocol is listened to, so that it hears why.
+    private static let linger: Nanoseconds = .seconds(1)
     /// Between the announcement of the end and the last stream's number.
     private static let drainNotice: Nanoseconds = .milliseconds(500)
 
@@ -47,6 +53,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     ) throws -> HTTP2Connection {
         let connection = HTTP2Connection(channel, loop, service, settings, onClosed)
         let pipeline = channel.pipeline.syncOperations
+        try pipeline.addHandler(connection.opening)
         try pipeline.addHandler(
             NIOHTTP2Handler(
                 mode: .server, frameDelegate: connection.goAways,
@@ -60,16 +67,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         _ settings: HTTPSettings
     ) -> NIOHTTP2Handler.ConnectionConfiguration {
         var configuration = NIOHTTP2Handler.ConnectionConfiguration()
-        configuration.initialSettings = [
-            HTTP2Setting(parameter: .maxConcurrentStreams, value: settings.streamsMax),
-            HTTP2Setting(parameter: .initialWindowSize, value: settings.streamWindowBytes),
-            HTTP2Setting(parameter: .maxFrameSize, value: 256 << 10),
-            HTTP2Setting(parameter: .maxHeaderListSize, value: settings.headBytesMax),
-        ]
+        configuration.initialSettings = HTTP2Terms(settings).enforced
         // Clients that open and reset many streams, or write one small frame per record, are at
         // work, not attacking; still, each kind of frame has its bound.
         configuration.maximumSequentialEmptyDataFrames = 64
-        configuration.maximumRecentlyResetStreams = 1_024
+        configuration.maximumRecentlyResetStreams = 4_096
         configuration.maximumConnectionGlitches = 10_000
         configuration.controlFrameRateLimit.maximumCount = 10_000
         return configuration
@@ -91,14 +93,12 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         self.service = service
         self.settings = settings
         self.onClosed = onClosed
-        idleSince = loop.now
+        opening = HTTP2Opening(HTTP2Terms(settings))
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        let increment = settings.connectionWindowBytes - 65_535
-        write(.rootStream, .windowUpdate(windowSizeIncrement: increment))
-        planFlush()
+        grantConnection()
         tick()
     }
 
@@ -125,8 +125,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
             if frame.endStream { exchange.takeEnd() }
             return
         }
+        guard exchanges.count < settings.streamsMax else {
+            write(id, .rstStream(.refusedStream))
+            return planFlush()
+        }
         lastStream = max(lastStream, id)
-        idleSince = loop.now
         let exchange = HTTP2Exchange(id, HTTP2Head.request(frame.headers), on: self)
         exchanges[id] = exchange
         if frame.headers.count > settings.headersMax {
@@ -141,22 +144,26 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private func takeData(_ id: HTTP2StreamID, _ frame: HTTP2Frame.FramePayload.Data) {
         guard case .byteBuffer(let buffer) = frame.data else { return }
         let padding = frame.paddingBytes.map { $0 + 1 } ?? 0
-        let count = buffer.readableBytes
-        grantConnection(count + padding)
         guard let exchange = exchanges[id] else { return }
-        heldBytes += count
+        heldBytes += buffer.readableBytes
         exchange.take(Bytes(buffer), padding: padding, ends: frame.endStream)
         if frame.endStream { exchange.takeEnd() }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if let closed = event as? StreamClosedEvent { streamClosed(closed.streamID) }
+        if let updated = event as? NIOHTTP2WindowUpdatedEvent {
+            if updated.streamID == .rootStream, let window = updated.inboundWindowSize {
+                connectionWindow = window
+                grantConnection()
+            }
+        } else if let closed = event as? StreamClosedEvent {
+            streamClosed(closed.streamID)
+        }
         context.fireUserInboundEventTriggered(event)
     }
 
     private func streamClosed(_ id: HTTP2StreamID) {
         guard let exchange = exchanges.removeValue(forKey: id) else { return }
-        idleSince = loop.now
         exchange.gone()
         if isDraining && exchanges.isEmpty { planFlush() }
     }
@@ -166,17 +173,28 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     /// A service took, or dropped, `count` bytes of what was held.
     func released(_ count: Int) {
         heldBytes -= count
-        if connectionGrant > 0 { grantConnection(0) }
+        grantConnection()
     }
 
-    private func grantConnection(_ count: Int) {
-        connectionGrant += count
-        guard connectionGrant >= settings.connectionWindowBytes / 4,
-            heldBytes <= settings.heldBytesMax
+    /// Fills the connection's window up. It shrinks by what is sent on streams that are no more,
+    /// too, which nobody sees but NIO.
+    private func grantConnection() {
+        let due = settings.connectionWindowBytes - connectionWindow
+        guard due >= settings.connectionWindowBytes / 4, heldBytes <= settings.heldBytesMax,
+            !isGranting
         else { return }
-        write(.rootStream, .windowUpdate(windowSizeIncrement: connectionGrant))
-        connectionGrant = 0
+        isGranting = true
+        let bound = LoopBound(self)
+        write(.rootStream, .windowUpdate(windowSizeIncrement: due)) { _ in
+            bound.value.granted(due)
+        }
         planFlush()
+    }
+
+    private func granted(_ count: Int) {
+        isGranting = false
+        // If NIO has told its count meanwhile this is too much, until it tells the next.
+        connectionWindow = min(connectionWindow + count, settings.connectionWindowBytes)
     }
 
     func grantStream(_ id: HTTP2StreamID, _ count: Int) {
@@ -254,18 +272,28 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         // What NIO found wrong with one stream has reset that stream; with the connection, it has
         // told the client so.
-        if error is any NIOHTTP2Error, !goAways.sawError { return }
-        context.close(promise: nil)
+        guard error is any NIOHTTP2Error else { return context.close(promise: nil) }
+        guard goAways.sawError, !isGone else { return }
+        // A socket that closes with unread bytes resets, and the reason with it may be lost.
+        opening.close()
+        context.close(mode: .output, promise: nil)
+        end()
+        timer = loop.after(Self.linger) { [weak self] in self?.cut() }
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        isGone = true
-        self.context = nil
+        end()
         timer?.cancel()
-        for id in exchanges.keys.sorted() { exchanges.removeValue(forKey: id)?.gone() }
         onClosed?(self)
         onClosed = nil
         context.fireChannelInactive()
+    }
+
+    private func end() {
+        isGone = true
+        context = nil
+        timer?.cancel()
+        for id in exchanges.keys.sorted() { exchanges.removeValue(forKey: id)?.gone() }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }

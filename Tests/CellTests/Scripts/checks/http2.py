@@ -55,12 +55,16 @@ class Client:
         self.writer.write(self.h2.data_to_send())
 
     async def receive(self):
-        while data := await self.reader.read(65_536):
-            for event in self.h2.receive_data(data):
-                self.handle(event)
-            self.flush()
-            async with self.changed:
-                self.changed.notify_all()
+        try:
+            while data := await self.reader.read(65_536):
+                for event in self.h2.receive_data(data):
+                    self.handle(event)
+                self.flush()
+                async with self.changed:
+                    self.changed.notify_all()
+        except ConnectionError:
+            # A server that stops listening to what is still being sent.
+            pass
         self.goaway = self.goaway or "closed"
         async with self.changed:
             self.changed.notify_all()
@@ -155,6 +159,15 @@ async def a_hundred_streams_at_once(cell):
         for number in numbers:
             frames = Frames().feed(bytes((await client.reply(number)).data))
             same(Batch(frames[-1][1]).bodies, [b"to all"])
+
+
+@check("005b")
+async def streams_before_the_server_has_spoken(cell):
+    """No client knows a limit before it is told one."""
+    async with Client(cell) as client:
+        numbers = [client.open("GET", "/v1/nothing") for _ in range(150)]
+        same({(await client.reply(n)).status for n in numbers}, {404})
+        same(client.goaway, None)
 
 
 @check(6)
