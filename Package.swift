@@ -1,7 +1,13 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// Known bugs for the simulator to find: they are in no release build unless it is asked for them.
+let mutants: SwiftSetting =
+    Context.environment["MILLRACE_MUTANTS"] == nil
+    ? .define("MUTANTS", .when(configuration: .debug)) : .define("MUTANTS")
+
 let settings: [SwiftSetting] = [
+    mutants,
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),

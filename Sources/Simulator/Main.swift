@@ -14,7 +14,8 @@ import Simulation
           --count N       how many seeds, one after the other (default 1)
           --seconds N     virtual seconds of load and faults in each (default 30)
           --trace         print what happened
-          --mutant NAME   a cell with a known bug, which must be caught; one of:
+          --mutant NAME   a cell with a known bug, which must be caught (not in release builds,
+                          except with MILLRACE_MUTANTS=1 when building); one of:
                           \(Mutant.allCases.map(\.description).joined(separator: " "))
           --faults NAME   what goes wrong: swarm (default: each seed draws its own), splits, grey,
                           closes, none
@@ -47,7 +48,7 @@ import Simulation
                     if word == "--count" { count = number }
                     if word == "--seconds" { seconds = Int64(clamping: number) }
                 case "--mutant":
-                    guard let named = Mutant(value) else { return nil }
+                    guard Mutant.areBuilt, let named = Mutant(value) else { return nil }
                     mutant = named
                 case "--history": history = value
                 case "--faults":

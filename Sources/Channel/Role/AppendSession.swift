@@ -95,7 +95,6 @@ final class AppendSession {
     private func poison(_ status: Status, _ payload: Bytes, seenIn: ChunkIndex?) {
         state = .poisoned
         drop()
-        if sequencer.leaksRejections && status == .rejected { return end(status, payload) }
         let last = [seenIn, lastChunk].compactMap { $0 }.max()
         sequencer.expose(.end(self, status, payload), until: last)
     }

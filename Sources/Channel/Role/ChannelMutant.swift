@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Bugs that are known to lose, fork or expose data. The simulator switches one of them on to show
-/// that it would notice; nothing else ever does.
+/// Bugs that are known to lose, fork or expose data, for the simulator.
 package enum ChannelMutant: String, Sendable, CaseIterable {
     /// Acks and rejections leave before their chunk is stable.
     case ackBeforeStable

@@ -62,8 +62,7 @@ package final class ChannelRole: CallService {
 
     private func makeParts(_ channel: ChannelID) -> Parts {
         let log = LogWriter(channel: channel, world: world, limits: limits)
-        let sequencer = Sequencer(
-            log: log, loop: world.loop, leaksRejections: limits.mutant == .rejectionUngated)
+        let sequencer = Sequencer(log: log, loop: world.loop)
         let replies = ReplyGuard(world: world, limits: limits, log: log)
         let flusher = Flusher(world: world, limits: limits, log: log)
         let streamlets = StreamletTable(channel: channel, world: world, limits: limits)

@@ -78,8 +78,7 @@ package struct ChannelLimits: Sendable {
     package var flushBackoff = Backoff(
         first: .milliseconds(100), delayMax: .seconds(2), triesMax: .max, budget: .seconds(86_400))
 
-    /// Only ever set by the simulator.
-    package var mutant: ChannelMutant?
+    @MutantSetting package var mutant: ChannelMutant?
 
     package init(address: String) { self.address = address }
 }

@@ -27,10 +27,6 @@ struct ExposureGate<Exposure> {
     private var committed: Set<Dependency> = []
     /// Chunks below this one are stable.
     private(set) var stableEnd: ChunkIndex = 0
-    /// False only for the mutant that lets everything through at once.
-    private let holds: Bool
-
-    init(holds: Bool = true) { self.holds = holds }
 
     var count: Int { held.count + dependent.count }
 
@@ -39,7 +35,6 @@ struct ExposureGate<Exposure> {
     mutating func hold(
         _ exposure: Exposure, until index: ChunkIndex?, dependency: Dependency?
     ) -> Bool {
-        guard holds else { return true }
         let resolved = dependency.map { committed.contains($0) } ?? true
         guard let index, index >= stableEnd else {
             if resolved { return true }

@@ -37,13 +37,6 @@ struct LogWindow {
         return stableEnd + ChunkIndex(slots.count - 1)
     }
 
-    /// For a mutant: takes what is in flight below `index` for durable.
-    mutating func ignoreHoles(below index: ChunkIndex) {
-        for at in slots.indices where stableEnd + ChunkIndex(at) < index {
-            slots[at].isDurable = true
-        }
-    }
-
     /// The PUT of `index` succeeded. Returns the new `stableEnd`, and how long this PUT took.
     mutating func complete(
         _ index: ChunkIndex, at now: Nanoseconds

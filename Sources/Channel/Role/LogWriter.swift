@@ -51,7 +51,7 @@ final class LogWriter {
     private let limits: ChannelLimits
     private let metrics: LogMetrics
     private var window: LogWindow
-    private var gate: ExposureGate<Exposure>
+    private var gate = ExposureGate<Exposure>()
     private var linger: Linger
     private var open = OpenChunk()
     private var closing: Timer?
@@ -88,7 +88,6 @@ final class LogWriter {
         self.world = world
         self.limits = limits
         window = LogWindow(widthMax: limits.inFlightChunksMax)
-        gate = ExposureGate(holds: limits.mutant != .ackBeforeStable)
         linger = Linger(bounds: limits.lingerNanoseconds, width: limits.inFlightChunksMax)
         metrics = LogMetrics(world.metrics)
         world.metrics.gauge("chunks_in_flight", help: "Chunks whose PUT is under way.") {
@@ -146,7 +145,13 @@ final class LogWriter {
 
     /// Lets `exposure` leave once chunk `index` is stable: at once, if it is (or if nil).
     func expose(_ exposure: Exposure, until index: ChunkIndex?) {
+        if limits.mutant == .rejectionUngated,
+            case .end(let session, .rejected, let payload) = exposure
+        {
+            return session.end(.rejected, payload)
+        }
         if hasFailed { return onIndefinite(exposure) }
+        if limits.mutant == .ackBeforeStable { return onRelease(exposure) }
         if gate.hold(exposure, until: index, dependency: nil) { onRelease(exposure) }
     }
 
@@ -254,7 +259,7 @@ final class LogWriter {
         let before = window.stableEnd
         if limits.mutant == .outOfOrderAck {
             guard index >= before else { return }
-            window.ignoreHoles(below: index)
+            for hole in before..<index { _ = window.complete(hole, at: world.loop.now) }
         }
         let (stableEnd, took) = window.complete(index, at: world.loop.now)
         if limits.mutant == .tailAfterUnstablePut { onStable(index + 1) }

@@ -24,13 +24,9 @@ final class Sequencer {
     /// Sessions that wait for room, first come first served.
     private var blocked: [AppendSession] = []
 
-    /// True only for a mutant.
-    let leaksRejections: Bool
-
-    init(log: LogWriter, loop: any Loop, leaksRejections: Bool = false) {
+    init(log: LogWriter, loop: any Loop) {
         self.log = log
         self.loop = loop
-        self.leaksRejections = leaksRejections
     }
 
     func append(

@@ -72,9 +72,13 @@ package struct CopLimits: Sendable {
     package var steadyNanoseconds: Nanoseconds = .seconds(30)
     /// How long processes may take to drain before they are killed, each kind in turn.
     package var drainNanoseconds: Nanoseconds = .seconds(20)
-    /// Only ever set by the simulator: the mutant that takes the first absent slot for the end of a
-    /// log, and puts no seal there.
-    package var skipsSeals = false
+    @MutantSetting package var mutant: CopMutant?
 
     package init() {}
+}
+
+/// Bugs that are known to lose, fork or expose data, for the simulator.
+package enum CopMutant: String, Sendable, CaseIterable {
+    /// Recovery takes the first absent slot for the end of a log, and puts no seal there.
+    case sealSkipped
 }

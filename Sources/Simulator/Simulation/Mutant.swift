@@ -11,6 +11,15 @@ package enum Mutant: Equatable, Sendable, CaseIterable, CustomStringConvertible 
     package static let allCases: [Mutant] =
         ChannelMutant.allCases.map(Mutant.channel) + [.sealSkipped]
 
+    /// Whether the roles were built with their known bugs.
+    package static var areBuilt: Bool {
+        #if MUTANTS
+            true
+        #else
+            false
+        #endif
+    }
+
     package var description: String {
         switch self {
         case .channel(let bug): bug.rawValue

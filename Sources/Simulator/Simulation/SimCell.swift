@@ -181,7 +181,7 @@ package final class SimCell {
         var limits = CopLimits()
         limits.channels = size.channels
         limits.frontends = size.frontends
-        limits.skipsSeals = mutant == .sealSkipped
+        if mutant == .sealSkipped { limits.mutant = .sealSkipped }
         let role = CopRole(
             world: CopWorld(
                 loop: process.loop, metadata: metadata(process), buckets: buckets(process),
