@@ -63,8 +63,11 @@ import Testing
         (403, "AccessDenied", .denied, false),
         (400, "ExpiredToken", .denied, false),
         (400, "EntityTooLarge", .invalidRequest, false),
+        (507, "", .unavailable, true),
+        (520, "", .unavailable, true),
+        (529, "", .unavailable, true),
         (501, "NotImplemented", .failed, false),
-        (507, "", .failed, false),
+        (505, "", .failed, false),
     ])
     func aPutRefused(
         _ status: Int, _ code: String, _ kind: StoreError.Kind, isUnknown: Bool
@@ -214,6 +217,16 @@ import Testing
         #expect(errors.filter { $0.message.contains("too many") }.count == 7)
         // Two were sent; one of the three that waited may have been, when those gave up.
         #expect((2...5).contains(errors.filter(\.outcomeUnknown).count))
+    }
+
+    @Test(arguments: ["-9223372036854775808", "-1", "3", "99999999999999999999", "*"])
+    func aSizeThatCannotBe(_ size: String) async throws {
+        _ = try await truth.put(key, body, ifAbsent: true)
+        try await proxy.set([["method": "GET", "action": "range", "size": size]])
+        let error = await #expect(throws: StoreError.self) {
+            try await store.get(key, range: 5..<10)
+        }
+        #expect(error?.kind == .failed)
     }
 
     @Test func repliesHaveALimit() async throws {

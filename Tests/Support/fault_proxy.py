@@ -19,6 +19,7 @@ matches went through unharmed. Actions:
     cut             half of the reply's body, then the end of the connection
     status          a reply of our own: "status", "code", optional "date"
     status_after    the same, but the request was carried out
+    range           the whole object's size in Content-Range becomes "size"
     accept          a 412 of the server becomes a 200, as if it ignored If-None-Match
     close_idle      passed on; then the connection is closed without notice
 
@@ -27,6 +28,7 @@ GET /__faults tells how many requests matched rules, and how many went upstream.
 import asyncio
 import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -144,6 +146,9 @@ async def serve_one(head, body, writer):
     if action == "cut":
         writer.write(reply[0] + reply[1][:len(reply[1]) // 2])
         return False
+    if action == "range":
+        reply = re.sub(rb"(?i)(content-range: .*/)\S+", rb"\g<1>%s" % rule["size"].encode(),
+                       reply[0]), reply[1]
     if action == "accept" and reply[0].split(b" ", 2)[1] == b"412":
         reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""
     writer.write(reply[0] + reply[1])

@@ -204,6 +204,7 @@ final class CurlTransfer: @unchecked Sendable {
         case "content-length": reply.contentLength = Int(value).flatMap { $0 >= 0 ? $0 : nil }
         case "content-range":
             reply.objectSize = value.split(separator: "/").last.flatMap { Int($0) }
+                .flatMap { $0 >= 0 ? $0 : nil }
         case "last-modified": reply.lastModified = value
         case "date": reply.date = value
         case "x-amz-request-id": reply.requestID = value

@@ -52,14 +52,20 @@ struct S3Refusal {
         case 404: return .notFound
         case 416: return .rangeNotSatisfiable
         case 401, 403: return .denied
-        case 408, 409, 425, 429, 500, 502, 503, 504: return .unavailable
-        default: return .failed
+        case 408, 409, 425, 429: return .unavailable
+        default: return isServerFailure ? .unavailable : .failed
         }
+    }
+
+    /// A failure at or before the store, which may pass: proxies have numbers of their own for it.
+    /// What the server does not know how to do (501, 505) it will not learn.
+    private var isServerFailure: Bool {
+        (500...599).contains(status) && status != 501 && status != 505
     }
 
     /// A server that failed may have failed after the deed; one that refused has not done it.
     private var mayHaveHappened: Bool {
-        [408, 500, 502, 503, 504].contains(status) || code == "RequestTimeout"
+        isServerFailure || status == 408 || code == "RequestTimeout"
     }
 }
 
