@@ -47,6 +47,34 @@ import Testing
         #expect(try await store.list(prefix: "", after: "", limit: 10).objects.isEmpty)
     }
 
+    /// What a store makes is for its own user: records are in there.
+    @Test(arguments: [true, false]) func nobodyElseMayRead(ifAbsent: Bool) async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path + "/made/below")
+        _ = try await store.put("a/b", [Bytes(utf8: "x")], ifAbsent: ifAbsent)
+        for path in ["made", "made/below", "made/below/#temporary", "made/below/a"] {
+            #expect(try mode("\(scratch.path)/\(path)") == 0o700, "\(path)")
+        }
+        #expect(try mode(scratch.path + "/made/below/a/b@") == 0o600)
+    }
+
+    private func mode(_ path: String) throws -> Int? {
+        try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+    }
+
+    /// As files from archives, and of broken clocks, may be.
+    @Test func aFileOfNoTime() async throws {
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path)
+        _ = try await store.put("k", [Bytes(utf8: "x")], ifAbsent: true)
+        let past = Date(timeIntervalSince1970: -86_400)
+        let path = scratch.path + "/k@"
+        try FileManager.default.setAttributes([.modificationDate: past], ofItemAtPath: path)
+        #expect(try await store.head("k")?.modifiedMilliseconds == 0)
+        let listing = try await store.list(prefix: "", after: "", limit: 10)
+        #expect(listing.objects.map(\.modifiedMilliseconds) == [0])
+    }
+
     @Test func nothingIsLeftBehind() async throws {
         let scratch = try ScratchFolder()
         let store = try FolderStore(path: scratch.path)

@@ -45,7 +45,7 @@ final class OpenFile: Sendable {
 
     /// Opens `path`, which is relative to `directory`.
     init(
-        _ path: String, in directory: OpenFile? = nil, flags: Int32, mode: mode_t = 0o644
+        _ path: String, in directory: OpenFile? = nil, flags: Int32, mode: mode_t = 0o600
     ) throws(FolderError) {
         while true {
             let opened = openat(directory?.descriptor ?? AT_FDCWD, path, flags | O_CLOEXEC, mode)

@@ -13,6 +13,8 @@ package final class FolderStore: MeasuredStore {
         package var threads = 8
         /// Calls that wait for a thread; one more is `.unavailable`.
         package var queuedMax = 1_024
+        /// For one call, its wait for a thread included; then it is `.unavailable`.
+        package var callNanosecondsMax: Nanoseconds = .seconds(30)
         /// What a crash left is removed at a start once it is so old, in seconds.
         package var temporarySecondsMax = 3_600
 
@@ -20,7 +22,7 @@ package final class FolderStore: MeasuredStore {
     }
 
     private let tree: FolderTree
-    private let threads: WorkerThreads
+    private let calls: TimedCalls
     private let meter = StoreMeter()
 
     /// Opens the folder at `path` and makes it where it is missing. Blocks.
@@ -34,7 +36,8 @@ package final class FolderStore: MeasuredStore {
         } catch {
             throw StoreError(.failed, error.storeError(path).message)
         }
-        threads = try WorkerThreads(threads: limits.threads, queuedMax: limits.queuedMax)
+        calls = try TimedCalls(
+            threads: limits.threads, queuedMax: limits.queuedMax, limit: limits.callNanosecondsMax)
     }
 
     package var statistics: StoreStatistics { meter.snapshot }
@@ -44,7 +47,7 @@ package final class FolderStore: MeasuredStore {
     ) async throws(StoreError) -> PutResult {
         try ObjectKey.validate(key)
         let start = meter.begin()
-        let result = await run { tree throws(StoreError) in
+        let result = await calls.run(isChange: true) { [tree] () throws(StoreError) in
             try tree.put(key, body, ifAbsent: ifAbsent)
         }
         switch result {
@@ -59,7 +62,9 @@ package final class FolderStore: MeasuredStore {
         try ObjectKey.validate(key)
         try ObjectKey.validateRange(range)
         let start = meter.begin()
-        let result = await run { tree throws(StoreError) in try tree.get(key, range: range) }
+        let result = await calls.run(isChange: false) { [tree] () throws(StoreError) in
+            try tree.get(key, range: range)
+        }
         switch result {
         case .success(let slice): meter.end(.get, since: start, .done, bytes: slice.bytes.count)
         case .failure(let error): meter.end(.get, since: start, error)
@@ -70,7 +75,9 @@ package final class FolderStore: MeasuredStore {
     package func head(_ key: String) async throws(StoreError) -> ObjectInfo? {
         try ObjectKey.validate(key)
         let start = meter.begin()
-        let result = await run { tree throws(StoreError) in try tree.head(key) }
+        let result = await calls.run(isChange: false) { [tree] () throws(StoreError) in
+            try tree.head(key)
+        }
         switch result {
         case .success(let info): meter.end(.head, since: start, info == nil ? .notFound : .done)
         case .failure(let error): meter.end(.head, since: start, error)
@@ -83,7 +90,7 @@ package final class FolderStore: MeasuredStore {
     ) async throws(StoreError) -> ObjectListing {
         try ObjectKey.validateListing(prefix: prefix, after: after, limit: limit)
         let start = meter.begin()
-        let result = await run { tree throws(StoreError) in
+        let result = await calls.run(isChange: false) { [tree] () throws(StoreError) in
             try FolderListing.run(tree, prefix: prefix, after: after, limit: limit)
         }
         switch result {
@@ -96,30 +103,13 @@ package final class FolderStore: MeasuredStore {
     package func delete(_ key: String) async throws(StoreError) {
         try ObjectKey.validate(key)
         let start = meter.begin()
-        let result = await run { tree throws(StoreError) in try tree.delete(key) }
+        let result = await calls.run(isChange: true) { [tree] () throws(StoreError) in
+            try tree.delete(key)
+        }
         switch result {
         case .success: meter.end(.delete, since: start, .done)
         case .failure(let error): meter.end(.delete, since: start, error)
         }
         try result.get()
-    }
-
-    /// Runs `work` on one of the threads; the caller goes on where it was.
-    private func run<Value: Sendable>(
-        _ work: @escaping @Sendable (FolderTree) throws(StoreError) -> Value
-    ) async -> Result<Value, StoreError> {
-        await withUnsafeContinuation { waiter in
-            let isAccepted = threads.submit { [tree] in
-                do throws(StoreError) {
-                    waiter.resume(returning: .success(try work(tree)))
-                } catch {
-                    waiter.resume(returning: .failure(error))
-                }
-            }
-            if !isAccepted {
-                let error = StoreError(.unavailable, "too many calls wait for the folder")
-                waiter.resume(returning: .failure(error))
-            }
-        }
     }
 }

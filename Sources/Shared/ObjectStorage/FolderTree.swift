@@ -28,10 +28,10 @@ final class FolderTree: Sendable {
 
     /// Opens the folder, and makes it where it is missing.
     init(path: String, isDurable: Bool) throws(FolderError) {
-        try Self.makeDirectories(path)
+        try Self.makeDirectories(path, isDurable: isDurable)
         root = try OpenFile.directory(path)
         self.isDurable = isDurable
-        if mkdirat(root.descriptor, FolderPath.temporaryDirectory, 0o755) != 0, errno != EEXIST {
+        if mkdirat(root.descriptor, FolderPath.temporaryDirectory, 0o700) != 0, errno != EEXIST {
             throw FolderError("mkdir")
         }
         temporary = try OpenFile.directory(FolderPath.temporaryDirectory, in: root)
@@ -105,9 +105,11 @@ final class FolderTree: Sendable {
             throw error
         }
         let time = status.st_mtim
+        // A file may bear any time: taken are the years 1970 to 9999.
+        let seconds = UInt64(min(max(time.tv_sec, 0), 253_402_300_799))
         return ObjectInfo(
             key: key, size: Int(status.st_size),
-            modifiedMilliseconds: UInt64(time.tv_sec) * 1_000 + UInt64(time.tv_nsec) / 1_000_000)
+            modifiedMilliseconds: seconds * 1_000 + UInt64(time.tv_nsec) / 1_000_000)
     }
 
     func delete(_ key: String) throws(StoreError) {
@@ -242,7 +244,7 @@ final class FolderTree: Sendable {
         let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
         let parent = try directory(slash.map { String(path[..<$0]) } ?? "")
         let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
-        if mkdirat(parent.descriptor, name, 0o755) != 0, errno != EEXIST {
+        if mkdirat(parent.descriptor, name, 0o700) != 0, errno != EEXIST {
             throw FolderError("mkdir")
         }
         let opened = try OpenFile.directory(name, in: parent)
@@ -262,13 +264,25 @@ final class FolderTree: Sendable {
         }
     }
 
-    private static func makeDirectories(_ path: String) throws(FolderError) {
+    /// Makes the folders of `path` that are missing, each durable in its parent.
+    private static func makeDirectories(
+        _ path: String, isDurable: Bool
+    ) throws(FolderError) {
         var end = path.startIndex
         while end != path.endIndex {
+            let start = end
             let rest = path[path.index(after: end)...]
             end = rest.firstIndex(of: "/") ?? path.endIndex
-            if mkdir(String(path[..<end]), 0o755) != 0, errno != EEXIST, errno != EISDIR {
-                throw FolderError("mkdir")
+            let isNew = mkdir(String(path[..<end]), 0o700) == 0
+            guard isNew || errno == EEXIST || errno == EISDIR else { throw FolderError("mkdir") }
+            guard isDurable else { continue }
+            let parent = path[..<start]
+            do throws(FolderError) {
+                try OpenFile.directory(path.hasPrefix("/") ? "/\(parent)" : String(parent)).sync()
+            } catch {
+                // Whoever made it may not have come that far yet; but one that has been there for
+                // long may be in a folder that we may not open.
+                if isNew { throw error }
             }
         }
     }
