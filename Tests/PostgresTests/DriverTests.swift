@@ -118,6 +118,56 @@ private func failure<Value>(
         try await database.drop()
     }
 
+    /// What an operator sets for the session adds to what the driver sets, which bounds how long a
+    /// statement may go on whose outcome nobody knows.
+    @Test(arguments: ["-c statement_timeout=0 -c work_mem=5MB", ""])
+    func theOperatorsOptionsStandBeforeOurs(_ options: String) async throws {
+        let database = try await TestDatabase.empty()
+        let driver = PostgresDriver(conninfo: database.conninfo + " options='\(options)'")
+        let show = Statement(
+            "show",
+            """
+            SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
+                current_setting('work_mem'), current_setting('client_encoding')
+            """)
+        let rows = try await driver.execute(show, [])
+        let memory = options.isEmpty ? "4MB" : "5MB"
+        #expect(rows == Rows(columnCount: 4, values: ["3s", "3s", memory, "UTF8"]))
+        driver.stop()
+        try await database.drop()
+    }
+
+    /// The first of two servers takes connections and is silent.
+    @Test func aSilentServerIsPassedOver() async throws {
+        let silent = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(silent) }
+        #expect(listen(silent, 16) == 0)
+        var address = sockaddr_in()
+        var count = socklen_t(MemoryLayout<sockaddr_in>.size)
+        _ = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(silent, $0, &count) }
+        }
+        let database = try await TestDatabase.empty()
+        let words = database.conninfo.split(separator: " ")
+        let host = try #require(words.first { $0.hasPrefix("host=") }).dropFirst(5)
+        let rest = words.filter { !$0.hasPrefix("host=") }.joined(separator: " ")
+        let conninfo =
+            "host=127.0.0.1,\(host) port=\(UInt16(bigEndian: address.sin_port)),5432 \(rest)"
+        var options = PostgresOptions()
+        options.connectNanosecondsMax = .milliseconds(300)
+        let driver = PostgresDriver(conninfo: conninfo, options: options)
+        #expect(try await driver.execute(one, ["x"])[0, 2] == "x")
+        // Those that come later begin where it answered.
+        let begin = ContinuousClock.now
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<4 { group.addTask { _ = try await driver.execute(one, ["x"]) } }
+            try await group.waitForAll()
+        }
+        #expect(ContinuousClock.now - begin < .milliseconds(250))
+        driver.stop()
+        try await database.drop()
+    }
+
     @Test func killedBackendIsReplaced() async throws {
         let database = try await TestDatabase.empty()
         let driver = database.driver()

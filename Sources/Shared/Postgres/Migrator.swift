@@ -24,22 +24,18 @@ struct Migrator: ~Copyable {
 
     private let connection: OpaquePointer
 
-    /// Connects, within ten seconds.
+    /// Connects, within ten seconds for each server.
     init(conninfo: String) throws(MetadataError) {
-        let settings: [(String, String)] = [
-            ("fallback_application_name", "millrace migrate"),
-            ("target_session_attrs", "read-write"),
-            ("connect_timeout", "10"),
-            ("tcp_user_timeout", "10000"),
-            ("options", "-c lock_timeout=60000 -c statement_timeout=600000"),
-            ("dbname", conninfo),
-            ("client_encoding", "UTF8"),
-        ]
-        let handle = withCStrings(settings.map(\.0) + [nil]) { keywords in
-            withCStrings(settings.map(\.1) + [nil]) { values in
-                PQconnectdbParams(keywords, values, 1)
-            }
-        }
+        let settings = Conninfo(
+            conninfo,
+            defaults: [
+                ("fallback_application_name", "millrace migrate"),
+                ("target_session_attrs", "read-write"),
+                ("connect_timeout", "10"),
+                ("tcp_user_timeout", "10000"),
+            ], options: "-c lock_timeout=60000 -c statement_timeout=600000"
+        ).all
+        let handle = withSettings(settings) { PQconnectdbParams($0, $1, 1) }
         guard let handle else { throw MetadataError(.unavailable, "out of memory") }
         guard PQstatus(handle) == CONNECTION_OK else {
             let message = trimmed(String(cString: PQerrorMessage(handle)))

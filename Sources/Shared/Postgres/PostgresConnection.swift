@@ -17,8 +17,10 @@ final class PostgresConnection {
         case executing(Job)
     }
 
-    private let conninfo: String
+    private let servers: [[Conninfo.Setting]]
     private let options: PostgresOptions
+    /// Which of the servers it was last connected to, or tried.
+    private(set) var server = 0
     private var phase = Phase.closed
     private var handle: OpaquePointer?
     private var prepared: Set<String> = []
@@ -27,8 +29,8 @@ final class PostgresConnection {
     private var isSpoilt = false
     private var connectDeadline: Nanoseconds = .max
 
-    init(conninfo: String, options: PostgresOptions) {
-        self.conninfo = conninfo
+    init(servers: [[Conninfo.Setting]], options: PostgresOptions) {
+        self.servers = servers
         self.options = options
     }
 
@@ -59,9 +61,10 @@ final class PostgresConnection {
         return pollfd(fd: PQsocket(handle), events: Int16(events), revents: 0)
     }
 
-    /// Begins to connect; answers why not if that failed already.
-    func connect(_ now: Nanoseconds) -> String? {
-        handle = startConnecting(conninfo, options)
+    /// Begins to connect to one of the servers; answers why not if that failed already.
+    func connect(_ now: Nanoseconds, server: Int) -> String? {
+        self.server = server
+        handle = withSettings(servers[server]) { PQconnectStartParams($0, $1, 1) }
         guard handle != nil, PQstatus(handle) != CONNECTION_BAD else {
             let message = errorMessage
             close(message)
@@ -214,22 +217,17 @@ final class PostgresConnection {
 
 // MARK: libpq
 
-/// Starts a connection with what the driver needs around what the operator asked for.
-func startConnecting(_ conninfo: String, _ options: PostgresOptions) -> OpaquePointer? {
-    let timeout = max(1, options.statementNanosecondsMax / 1_000_000)
-    // The later of two settings counts: `conninfo` overrides what stands before it.
-    let settings: [(String, String)] = [
-        ("fallback_application_name", "millrace"),
-        ("target_session_attrs", "read-write"),
-        ("tcp_user_timeout", "10000"),
-        ("options", "-c statement_timeout=\(timeout) -c lock_timeout=\(timeout)"),
-        ("dbname", conninfo),
-        ("client_encoding", "UTF8"),
-    ]
-    return withCStrings(settings.map(\.0) + [nil]) { keywords in
-        withCStrings(settings.map(\.1) + [nil]) { values in
-            PQconnectStartParams(keywords, values, 1)
-        }
+extension Conninfo {
+    /// For the driver's connections.
+    init(_ text: String, _ options: PostgresOptions) {
+        let timeout = max(1, options.statementNanosecondsMax / 1_000_000)
+        self.init(
+            text,
+            defaults: [
+                ("fallback_application_name", "millrace"),
+                ("target_session_attrs", "read-write"),
+                ("tcp_user_timeout", "10000"),
+            ], options: "-c statement_timeout=\(timeout) -c lock_timeout=\(timeout)")
     }
 }
 

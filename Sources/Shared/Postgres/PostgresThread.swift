@@ -18,12 +18,17 @@ final class PostgresThread {
     private var connectFailures = 0
     private var connectFailure = "no connection yet"
     private var nextConnectAt: Nanoseconds = 0
+    private let serverCount: Int
+    /// Where to connect to: the next one once a connect has failed.
+    private var server = 0
 
     private init(inbox: StatementInbox, conninfo: String, options: PostgresOptions) {
         self.inbox = inbox
         self.options = options
+        let servers = Conninfo(conninfo, options).servers
+        serverCount = servers.count
         connections = (0..<options.connectionsMax).map { _ in
-            PostgresConnection(conninfo: conninfo, options: options)
+            PostgresConnection(servers: servers, options: options)
         }
     }
 
@@ -68,7 +73,7 @@ final class PostgresThread {
 
     private func expire(_ now: Nanoseconds) {
         for connection in connections where connection.deadline <= now {
-            if connection.isConnecting { noteConnectFailure("timed out", now) }
+            if connection.isConnecting { noteConnectFailure(of: connection, "timed out", now) }
             connection.close("no answer in time")
         }
         let expired = queue.filter { $0.deadline <= now }
@@ -93,12 +98,18 @@ final class PostgresThread {
         var missing = queue.count - connections.count { $0.isConnecting }
         for connection in connections where missing > 0 && connection.isClosed {
             guard now >= nextConnectAt else { break }
-            if let failure = connection.connect(now) { noteConnectFailure(failure, now) }
+            if let failure = connection.connect(now, server: server) {
+                noteConnectFailure(of: connection, failure, now)
+            }
             missing -= 1
         }
     }
 
-    private func noteConnectFailure(_ message: String, _ now: Nanoseconds) {
+    private func noteConnectFailure(
+        of connection: PostgresConnection, _ message: String, _ now: Nanoseconds
+    ) {
+        // Of several attempts at once, the first that fails is the one to move on.
+        if connection.server == server { server = (server + 1) % serverCount }
         connectFailure = message
         connectFailures += 1
         let delay = backoff.delay(afterTries: connectFailures, elapsed: 0, random: random.next())
@@ -122,7 +133,7 @@ final class PostgresThread {
         for (connection, entry) in zip(connections, watched.dropFirst()) where entry.revents != 0 {
             let wasConnecting = connection.isConnecting
             if let failure = connection.advance(entry.revents), wasConnecting {
-                noteConnectFailure(failure, millrace_boottime_nanoseconds())
+                noteConnectFailure(of: connection, failure, millrace_boottime_nanoseconds())
             } else if wasConnecting, connection.isIdle {
                 connectFailures = 0
             }
