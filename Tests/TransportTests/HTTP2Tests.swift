@@ -259,6 +259,59 @@ final class H2Client {
         }
     }
 
+    /// The end of a response is in our socket only, and nothing else is under way any more.
+    @Test func stopLosesNothingThatWasAnswered() async throws {
+        try await withSite { loop, site, address, server in
+            let client = try await H2Client(loop, address, initialWindow: 40 << 20)
+            client.grants = false
+            client.grant(0, 40 << 20)
+            client.request(1, "GET", "/hang", ends: true)
+            #expect(await eventually(loop) { site.held.count == 1 && client.has(4, 0) })
+            client.raw.link.setReading(false)
+            let exchange = site.held[0]
+            exchange.respond(200, [])
+            let piece = Bytes([UInt8](repeating: 0x61, count: 128 << 10))
+            var sent = 0
+            while exchange.unsentBytes < 512 << 10 {
+                exchange.write([piece])
+                sent += piece.count
+                await loop.sleep(.milliseconds(5))
+            }
+            exchange.finish()
+            var isStopped = false
+            loop.spawn {
+                await server.stop(within: .seconds(20))
+                isStopped = true
+            }
+            // Longer than the notice and the time that a closed connection is read on.
+            await loop.sleep(.seconds(2))
+            #expect(!isStopped)
+            client.raw.link.setReading(true)
+            #expect(await eventually(loop) { isStopped && client.raw.isClosed })
+            #expect(client.hasEnded(1) && client.data(1) == sent)
+        }
+    }
+
+    @Test func idleConnectionsEnd() async throws {
+        var settings = HTTPSettings()
+        settings.keepAliveTimeout = .seconds(1)
+        try await withSite(settings) { loop, site, address, server in
+            let idle = try await H2Client(loop, address)
+            idle.request(1, "GET", "/hello", ends: true)
+            // A header block without its end.
+            let half = try await H2Client(loop, address)
+            half.send(1, 1, 1, Bytes([0x82]))
+            let busy = try await H2Client(loop, address)
+            busy.request(1, "GET", "/hang", ends: true)
+            #expect(await eventually(loop) { idle.raw.isClosed && half.raw.isClosed })
+            #expect(idle.hasEnded(1) && idle.has(7, 0) && half.has(7, 0))
+            #expect(!busy.raw.isClosed && server.connectionCount == 1)
+            site.reply(site.held[0], "late")
+            #expect(await eventually(loop) { busy.raw.isClosed })
+            #expect(busy.hasEnded(1) && busy.data(1) == 4)
+        }
+    }
+
     @Test func brokenFramesEndTheConnection() async throws {
         try await withSite { loop, site, address, server in
             let client = try await H2Client(loop, address)

@@ -10,6 +10,7 @@ final class Site: HTTPService {
     private(set) var requests: [HTTPRequest] = []
     private(set) var aborts = 0
     private(set) var bodyBytes = 0
+    private(set) var lastBody = Bytes()
     private(set) var unsentMost = 0
     private(set) var writables = 0
     private(set) var held: [any HTTPExchange] = []
@@ -71,6 +72,7 @@ final class Site: HTTPService {
         exchange.respond(200, [("content-type", "s2s/proto")])
         exchange.onBody = { [unowned exchange] bytes in
             self.bodyBytes += bytes.count
+            self.lastBody = bytes
             exchange.write([bytes])
         }
         exchange.onBodyEnd = { [unowned exchange] in exchange.finish() }
@@ -110,6 +112,7 @@ final class RawClient: LinkHandler {
     private(set) var bytes = 0
     private(set) var text = ""
     private(set) var isClosed = false
+    private(set) var closeReason = ""
     var onBytes: ((Bytes) -> Void)?
 
     init(_ loop: NIOLoop, _ address: String) async throws {
@@ -137,7 +140,10 @@ final class RawClient: LinkHandler {
     }
 
     func linkBurstEnded() {}
-    func linkClosed(_ reason: String) { isClosed = true }
+    func linkClosed(_ reason: String) {
+        isClosed = true
+        closeReason = reason
+    }
 }
 
 /// A server of a `Site` on its own loop.

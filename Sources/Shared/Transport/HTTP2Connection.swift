@@ -35,7 +35,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private var heldBytes = 0
     private var isInBurst = false
     private var isFlushPlanned = false
+    /// The client has been told that the connection ends.
+    private var isWarned = false
     private var isDraining = false
+    /// The last stream is over: nothing more is taken, the socket closes once all is sent.
+    private var endingSince: Nanoseconds?
     private var isGone = false
     private var wrote = false
     private let goAways = GoAwayWatch()
@@ -46,6 +50,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private static let linger: Nanoseconds = .seconds(1)
     /// Between the announcement of the end and the last stream's number.
     private static let drainNotice: Nanoseconds = .milliseconds(500)
+    private static let linger: Nanoseconds = .seconds(1)
 
     static func install(
         on channel: any Channel, loop: NIOLoop, service: any HTTPService, settings: HTTPSettings,
@@ -105,6 +110,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     // MARK: What comes
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard endingSince == nil else { return }
         isInBurst = true
         let frame = unwrapInboundIn(data)
         switch frame.payload {
@@ -245,13 +251,14 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
             wrote = false
             context.flush()
         }
-        if isDraining && exchanges.isEmpty { channel.close(promise: nil) }
+        if isDraining && exchanges.isEmpty { end(context) }
     }
 
     // MARK: Ends
 
     func drain() {
-        guard !isDraining, !isGone else { return }
+        guard !isWarned, !isGone else { return }
+        isWarned = true
         // Streams that are on their way are still served; those above the last number are not.
         goAway(.maxID)
         planFlush()
@@ -267,9 +274,29 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         write(.rootStream, .goAway(lastStreamID: last, errorCode: .noError, opaqueData: nil))
     }
 
+    /// Sends what is to be sent, then closes.
+    private func end(_ context: ChannelHandlerContext) {
+        guard endingSince == nil else { return }
+        endingSince = loop.now
+        // A socket that closes with unread bytes resets, and what was sent last may be lost: say
+        // that nothing more comes, and take what still arrives for a moment.
+        let sent = channel.eventLoop.makePromise(of: Void.self)
+        let me = LoopBound(self)
+        sent.futureResult.whenSuccess { me.value.sentAll() }
+        context.close(mode: .output, promise: sent)
+    }
+
+    private func sentAll() {
+        guard !isGone else { return }
+        timer?.cancel()
+        timer = loop.after(Self.linger) { [weak self] in self?.cut() }
+    }
+
     func cut() { channel.close(promise: nil) }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // Nothing that comes now can be answered, and nobody is served.
+        if endingSince != nil { return }
         // What NIO found wrong with one stream has reset that stream; with the connection, it has
         // told the client so.
         guard error is any NIOHTTP2Error else { return context.close(promise: nil) }
@@ -312,7 +339,9 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private func tick() {
         guard !isGone else { return }
         let now = loop.now
+        if let endingSince, now - endingSince >= settings.writeTimeout { return cut() }
         for id in exchanges.keys.sorted() { exchanges[id]?.tick(now) }
+        if exchanges.isEmpty, now - idleSince >= settings.keepAliveTimeout { drain() }
         timer = loop.after(Self.tickInterval) { [weak self] in self?.tick() }
     }
 }

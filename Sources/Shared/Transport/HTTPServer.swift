@@ -16,7 +16,7 @@ package struct HTTPSettings: Sendable {
     package var headersMax = 256
     /// From a head's first byte to its last, and from a connection to its first byte.
     package var headTimeout: Nanoseconds = .seconds(15)
-    /// An HTTP/1.1 connection without a request is closed.
+    /// A connection without a request is closed.
     package var keepAliveTimeout: Nanoseconds = .seconds(120)
     /// A request body that stops coming while nothing was answered: 408.
     package var bodyTimeout: Nanoseconds = .seconds(30)
