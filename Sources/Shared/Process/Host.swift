@@ -56,6 +56,7 @@ package final class Host {
         _ start: @escaping (Host) async throws -> Running
     ) -> Never {
         Signals.block()
+        Descriptors.raiseLimit()
         let host = LoopBound(Host(table.process, settings))
         let loop = host.value.loop
         let work = LoopBound(start)

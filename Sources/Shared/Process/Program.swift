@@ -65,3 +65,19 @@ package enum Program {
         }
     }
 }
+
+/// How many descriptors this process may have open.
+enum Descriptors {
+    /// Enough for all clients that a server takes, and for its own sockets.
+    private static let wanted: rlim_t = 65_536
+
+    /// Raises what a shell allows (commonly 1,024) as far as the system lets everybody.
+    static func raiseLimit() {
+        let kind = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        var limit = rlimit()
+        guard getrlimit(kind, &limit) == 0, limit.rlim_cur < wanted else { return }
+        limit.rlim_cur = min(limit.rlim_max, wanted)
+        // Refused, the process goes on with what it has: servers rest while they have none left.
+        _ = setrlimit(kind, &limit)
+    }
+}

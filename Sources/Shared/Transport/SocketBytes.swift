@@ -4,8 +4,13 @@ internal import NIOCore
 internal import Primitives
 
 extension Bytes {
-    /// The readable bytes of a buffer, whose memory they share and keep alive.
+    /// The readable bytes of a buffer, whose memory they share and keep alive; a copy where they
+    /// are less than a quarter of that memory.
     init(_ buffer: ByteBuffer) {
+        if buffer.readableBytes < buffer.storageCapacity / 4 {
+            self = buffer.withUnsafeReadableBytes { Bytes(copying: $0) }
+            return
+        }
         // NIO never writes to storage that somebody else refers to.
         self = buffer.withUnsafeReadableBytesWithStorageManagement { memory, storage in
             guard let base = memory.baseAddress, memory.count > 0 else { return Bytes() }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Glibc
 internal import NIOCore
 internal import NIOPosix
 internal import Primitives
@@ -17,7 +18,16 @@ enum SocketOptions {
             .serverChannelOption(.backlog, value: 1_024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.maxMessagesPerRead, value: 16)
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptPause())
+                }
+            }
             .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.socketOption(.so_keepalive), value: 1)
+            .childChannelOption(.tcpOption(keepIdle), value: 60)
+            .childChannelOption(.tcpOption(keepInterval), value: 15)
+            .childChannelOption(.tcpOption(keepCount), value: 4)
             .childChannelOption(.recvAllocator, value: receiving)
             .childChannelOption(.maxMessagesPerRead, value: readsMax)
             .childChannelOption(.writeBufferWaterMark, value: writeMarks)
@@ -32,6 +42,11 @@ enum SocketOptions {
             .channelOption(.writeBufferWaterMark, value: writeMarks)
             .channelOption(.autoRead, value: false)
     }
+
+    // Of tcp.h: a peer that vanished is noticed after two minutes of silence.
+    private static let keepIdle = NIOBSDSocket.Option(rawValue: TCP_KEEPIDLE)
+    private static let keepInterval = NIOBSDSocket.Option(rawValue: TCP_KEEPINTVL)
+    private static let keepCount = NIOBSDSocket.Option(rawValue: TCP_KEEPCNT)
 
     private static var receiving: AdaptiveRecvByteBufferAllocator {
         AdaptiveRecvByteBufferAllocator(minimum: 4_096, initial: 64 << 10, maximum: 1 << 20)
@@ -52,6 +67,30 @@ enum SocketOptions {
     static func address(of channel: any Channel, host: String) -> String {
         let name = host.contains(":") ? "[\(host)]" : host
         return "\(name):\(channel.localAddress?.port ?? 0)"
+    }
+}
+
+/// Lets a listener rest for a moment when the system has nothing left to accept a connection with:
+/// the selector would report that connection again at once, and the loop do nothing else. (NIO's
+/// own handler delays the next read, but a failed accept leaves the present one pending.)
+private final class AcceptPause: ChannelInboundHandler {
+    typealias InboundIn = any Channel
+    private var isResting = false
+    private static let pause = TimeAmount.milliseconds(250)
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        let code = (error as? IOError)?.errnoCode ?? 0
+        guard [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(code), !isResting else {
+            return context.fireErrorCaught(error)
+        }
+        isResting = true
+        let channel = context.channel
+        channel.setReading(false)
+        let me = LoopBound(self)
+        channel.eventLoop.scheduleTask(in: Self.pause) {
+            me.value.isResting = false
+            channel.setReading(true)
+        }
     }
 }
 
