@@ -89,7 +89,8 @@ let sharedTargets: [Target] = [
             .product(name: "NIOHPACK", package: "swift-nio-http2"),
             .product(name: "NIOSSL", package: "swift-nio-ssl"),
         ]),
-    shared("Process", libraries.filter { $0 != "Process" }.map { .target(name: $0) }),
+    shared(
+        "Process", libraries.filter { $0 != "Process" }.map { .target(name: $0) } + ["CSupport"]),
     .target(
         name: "Shared", dependencies: libraries.map { .target(name: $0) }, path: "Sources/Shared",
         exclude: libraries + ["System"], swiftSettings: settings),

@@ -21,6 +21,7 @@ private enum FrontendProgram {
             rootToken: settings[.isOpen]
                 ? nil : try RootToken.load(path: settings[.rootTokenFile]))
         limits.processInFlightBytesMax = settings[.inFlightBytes]
+        limits.processResponseBytesMax = settings[.responseBytes]
         limits.zone = settings[.zone]
         let tls = try tlsFiles(settings)
         try await host.awaitMetadata()

@@ -52,6 +52,9 @@ final class Cell {
         try Program.run("psql", ["-qX", "-c", "CREATE DATABASE \(database)", server], [:])
     }
 
+    /// Sets variables for the processes of the next start.
+    func set(_ variables: [String: String]) { environment.merge(variables) { $1 } }
+
     /// Ends what runs and removes what it kept.
     func remove() throws {
         if let cop, cop.isRunning { try stop() }
@@ -63,12 +66,12 @@ final class Cell {
 
     // MARK: Processes
 
-    /// Starts the cell and returns once both frontends are ready.
+    /// Starts the cell and returns once its frontends are ready.
     func start() throws {
         let cop = try Program(
             Self.product("cop"), ["serve"], environment, log: folder.appending(path: "log"))
         self.cop = cop
-        for number in 1...2 {
+        for number in 1...(Int(environment["MILLRACE_FRONTENDS"] ?? "") ?? 2) {
             try waitUntil("frontend \(number) is ready") {
                 guard cop.isRunning else { throw CellError("cop ended:\n\(self.logTail)") }
                 return try Program.succeeds(
@@ -95,7 +98,7 @@ final class Cell {
     }
 
     /// The process that cop started to listen on the port.
-    private func processID(port: Int) throws -> pid_t {
+    func processID(port: Int) throws -> pid_t {
         for entry in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
             guard let id = pid_t(entry),
                 let bytes = FileManager.default.contents(atPath: "/proc/\(id)/cmdline")
@@ -150,12 +153,15 @@ final class Cell {
     // MARK: Clients
 
     /// Starts a Python script against a frontend.
-    func script(_ name: String, _ arguments: [String], frontend: Int = 1) throws -> Program {
+    func script(
+        _ name: String, _ arguments: [String], _ variables: [String: String] = [:]
+    ) throws -> Program {
         var environment = environment
         environment["S2_ACCESS_TOKEN"] = try token()
-        environment["S2_ACCOUNT_ENDPOINT"] = endpoint(frontend)
-        environment["S2_BASIN_ENDPOINT"] = endpoint(frontend)
+        environment["S2_ACCOUNT_ENDPOINT"] = endpoint(1)
+        environment["S2_BASIN_ENDPOINT"] = endpoint(1)
         environment["CELL_TEST_PAD"] = "\(bodyPadding)"
+        environment.merge(variables) { $1 }
         let python = try Self.variable("MILLRACE_TEST_PYTHON")
         let scripts = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "Scripts")
@@ -165,8 +171,10 @@ final class Cell {
 
     /// Runs a script to its end, which must be a success.
     @discardableResult
-    func runScript(_ name: String, _ arguments: String...) throws -> String {
-        let script = try script(name, arguments)
+    func runScript(
+        _ name: String, _ arguments: String..., variables: [String: String] = [:]
+    ) throws -> String {
+        let script = try script(name, arguments, variables)
         return try script.finish(within: 170)
     }
 
@@ -198,16 +206,21 @@ struct Ports {
     let rpc: Int
     let admin: Int
     let cachey: Int
+    let tls: Int
 
     static func free() throws -> Ports {
         for _ in 0..<100 {
             let base = Int.random(in: 10_000..<19_000)
             let all =
-                [base, base + 1, base + 5, base + 11, base + 12, base + 20, base + 21, base + 22]
+                [
+                    base, base + 1, base + 3, base + 5, base + 11, base + 12, base + 20, base + 21,
+                    base + 22,
+                ]
                 + [base + 61, base + 71, base + 72, base + 91, base + 101]
             if all.allSatisfy(isFree) {
                 return Ports(
-                    frontends: base, rpc: base + 10, admin: base + 20, cachey: base + 5)
+                    frontends: base, rpc: base + 10, admin: base + 20, cachey: base + 5,
+                    tls: base + 3)
             }
         }
         throw CellError("no free ports")
@@ -240,4 +253,22 @@ func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
         guard ContinuousClock.now < end else { throw CellError("waited in vain until \(what)") }
         usleep(50_000)
     }
+}
+
+/// Runs `body` with a cell, whose processes have `variables` in their environment; whatever fails, the cell goes, and its log tells why.
+func withCell(
+    _ store: Cell.Store, _ variables: (Cell) throws -> [String: String] = { _ in [:] },
+    _ body: (Cell) throws -> Void
+) throws {
+    let cell = try Cell(store)
+    do {
+        cell.set(try variables(cell))
+        try cell.start()
+        try body(cell)
+    } catch {
+        let log = cell.logTail
+        try cell.remove()
+        throw CellError("\(error)\n--- the cell's log ---\n\(log)")
+    }
+    try cell.remove()
 }

@@ -8,20 +8,6 @@ import Testing
 struct CellTests {
     private static let records = 100_000
 
-    /// Runs `body` with a cell; whatever fails, the cell goes, and its log tells why.
-    private func withCell(_ store: Cell.Store, _ body: (Cell) throws -> Void) throws {
-        let cell = try Cell(store)
-        do {
-            try cell.start()
-            try body(cell)
-        } catch {
-            let log = cell.logTail
-            try cell.remove()
-            throw CellError("\(error)\n--- the cell's log ---\n\(log)")
-        }
-        try cell.remove()
-    }
-
     @Test(arguments: [Cell.Store.folder, .s3])
     func aSessionIsFollowedAndReadBackAndOutlivesTheCell(_ store: Cell.Store) throws {
         try withCell(store) { cell in
@@ -117,7 +103,11 @@ struct CellTests {
     @Test func theAPIIsWhatClientsKnow() throws {
         try withCell(.folder) { cell in
             let checks = try cell.script(
-                "conformance.py", [cell.endpoint(1), try cell.token(), "--again"])
+                "conformance.py",
+                [
+                    cell.endpoint(1), try cell.token(), "--again", "--pid",
+                    "\(try cell.processID(port: cell.ports.frontends))",
+                ])
             let said = try checks.finish(within: 250)
             #expect(said.contains(" 0 failed"), "\(said)")
         }

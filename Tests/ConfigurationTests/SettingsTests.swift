@@ -22,6 +22,7 @@ private func parse(
         let settings = try parse(.frontend, [], database)
         #expect(settings[.listen] == "127.0.0.1:8080")
         #expect(settings[.inFlightBytes] == 128 << 20)
+        #expect(settings[.responseBytes] == 256 << 20)
         #expect(settings[.superviseByStdin] == false)
         #expect(settings[.metadata] == "host=/run/pg")
     }

@@ -69,9 +69,10 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
 
     /// Every cut and many damaged forms of a document end in an error or a value, never a trap.
     @Test func survivesDamage() {
-        let document = Array(
-            #"{"records":[{"timestamp":12,"headers":[["k\u0041","v"]],"body":"\ud83d\ude00é"}],"#
-                .utf8) + Array(#""match_seq_num":-1.5e3,"x":[true,false,null]}"#.utf8)
+        let document =
+            Array(
+                #"{"records":[{"timestamp":12,"headers":[["k\u0041","v"]],"body":"\ud83d\ude00é"}],"#
+                    .utf8) + Array(#""match_seq_num":-1.5e3,"x":[true,false,null]}"#.utf8)
         for count in 0..<document.count {
             #expect(throws: JSONError.self) { try JSON.parse(Bytes(document.prefix(count))) }
         }
@@ -131,6 +132,32 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
         #expect(written { $0.write(lossy: [0x61, 0xFF, 0x62]) } == "\"a\u{FFFD}b\"")
         #expect(written { $0.write(lossy: Bytes(utf8: "héé😀")) } == "\"héé😀\"")
         #expect(written { $0.write(lossy: Bytes()) } == "\"\"")
+    }
+
+    /// As the standard library repairs it, whatever it is.
+    @Test func repairsWhatIsNoUTF8() throws {
+        let random = RandomSource.seeded(1)
+        let telling: [UInt8] = [
+            0, 0x1F, 0x22, 0x5C, 0x61, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xDF, 0xE0,
+            0xE2, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF,
+        ]
+        for _ in 0..<20_000 {
+            let bytes = (0..<random.below(9)).map { _ in
+                random.oneIn(4)
+                    ? UInt8(random.below(256)) : telling[Int(random.below(UInt64(telling.count)))]
+            }
+            let wanted = String(decoding: bytes, as: UTF8.self)
+            let json = Bytes(utf8: written { $0.write(lossy: Bytes(bytes)) })
+            #expect(try JSON.parse(json) == .string(wanted), "\(bytes)")
+        }
+    }
+
+    /// More escapes in a row than are written at once.
+    @Test func longRunsOfEscapes() throws {
+        let text = String(repeating: "\u{1}\n\"", count: 5_000) + "end" + "\u{1}"
+        let json = written { $0.write(text) }
+        #expect(json.utf8.count == 5_000 * 10 + 3 + 6 + 2)
+        #expect(try JSON.parse(Bytes(utf8: json)) == .string(text))
     }
 
     @Test func numbersSurvive() throws {

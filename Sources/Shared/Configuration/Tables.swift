@@ -116,6 +116,11 @@ extension Setting where Value == Int {
             "in-flight-bytes", (8 << 20)...(64 << 30), "128MiB",
             "Bytes of append batches that this process holds at most.")
     }
+    package static var responseBytes: Setting {
+        .bytes(
+            "response-bytes", (8 << 20)...(64 << 30), "256MiB",
+            "Bytes that this process holds for readers, fetched or not yet taken, at most.")
+    }
 }
 
 // The channel's.
@@ -229,8 +234,8 @@ extension SettingTable {
             Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
             Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store, Setting.zone,
             Setting.rpcTLSCertificate, Setting.rpcTLSKey, Setting.rpcTLSRoots,
-            Setting.inFlightBytes, Setting.adminListen, Setting.drainTimeout,
-            Setting.superviseByStdin, Setting.logLevel,
+            Setting.inFlightBytes, Setting.responseBytes, Setting.adminListen,
+            Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
         ])
 
     package static let channel = SettingTable(

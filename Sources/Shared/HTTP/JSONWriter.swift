@@ -37,12 +37,11 @@ package struct JSONWriter {
     /// The UTF-8 that `bytes` hold, as a string; what is not UTF-8 becomes U+FFFD.
     package mutating func write(lossy bytes: Bytes) {
         let isASCII = bytes.withUnsafeBytes { $0.allSatisfy { $0 < 0x80 } }
-        guard isASCII || bytes.validText != nil else {
-            write(bytes.lossyText)
-            return
-        }
+        let isUTF8 = isASCII || bytes.validText != nil
         beginValue()
-        bytes.withUnsafeBytes { writeQuoted($0) }
+        bytes.withUnsafeBytes { bytes in
+            if isUTF8 { writeQuoted(bytes) } else { writeRepaired(bytes) }
+        }
     }
 
     /// `bytes` in Base64, as a string.
@@ -114,36 +113,106 @@ package struct JSONWriter {
         needsComma = true
     }
 
-    /// `text` is valid UTF-8. Runs without anything to escape are copied whole.
+    /// `text` is valid UTF-8.
     private mutating func writeQuoted(_ text: UnsafeRawBufferPointer) {
         out.write(UInt8(ascii: "\""))
-        var start = 0
-        for at in 0..<text.count {
-            let byte = text[at]
-            if byte >= 0x20 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\") { continue }
-            if at > start { out.write(UnsafeRawBufferPointer(rebasing: text[start..<at])) }
-            writeEscape(byte)
-            start = at + 1
-        }
-        if start < text.count { out.write(UnsafeRawBufferPointer(rebasing: text[start...])) }
+        writeEscaped(text)
         out.write(UInt8(ascii: "\""))
     }
 
-    private mutating func writeEscape(_ byte: UInt8) {
-        out.write(UInt8(ascii: "\\"))
-        switch byte {
-        case UInt8(ascii: "\""), UInt8(ascii: "\\"): out.write(byte)
-        case 0x08: out.write(UInt8(ascii: "b"))
-        case 0x09: out.write(UInt8(ascii: "t"))
-        case 0x0A: out.write(UInt8(ascii: "n"))
-        case 0x0C: out.write(UInt8(ascii: "f"))
-        case 0x0D: out.write(UInt8(ascii: "r"))
-        default:
-            out.write(utf8: "u00")
-            let hex = UInt8(ascii: "0")
-            let low = byte & 15
-            out.write(hex + (byte >> 4))
-            out.write(low < 10 ? hex + low : UInt8(ascii: "a") + low - 10)
+    /// Runs without anything to escape are copied whole. Bodies may be large and need an escape for
+    /// every byte, while everybody waits: such runs are written without a look at the room for each.
+    private mutating func writeEscaped(_ text: UnsafeRawBufferPointer) {
+        var at = 0
+        while at < text.count {
+            let start = at
+            while at < text.count, !Self.needsEscape(text[at]) { at += 1 }
+            if at > start { out.write(UnsafeRawBufferPointer(rebasing: text[start..<at])) }
+            let first = at
+            let end = min(text.count, at + Self.escapesAtOnce)
+            while at < end, Self.needsEscape(text[at]) { at += 1 }
+            guard at > first else { continue }
+            let room = out.reserve((at - first) * Self.escapeBytesMax)
+            var written = 0
+            for byte in text[first..<at] { written += Self.escape(byte, to: room + written) }
+            out.advance(written)
         }
+    }
+
+    private static let escapesAtOnce = 4_096
+    private static let escapeBytesMax = 6
+
+    @inline(__always)
+    private static func needsEscape(_ byte: UInt8) -> Bool {
+        byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+    }
+
+    /// Returns how many bytes it wrote, at most `escapeBytesMax`.
+    @inline(__always)
+    private static func escape(_ byte: UInt8, to room: UnsafeMutableRawPointer) -> Int {
+        let short: UInt8
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"): short = byte
+        case 0x08: short = UInt8(ascii: "b")
+        case 0x09: short = UInt8(ascii: "t")
+        case 0x0A: short = UInt8(ascii: "n")
+        case 0x0C: short = UInt8(ascii: "f")
+        case 0x0D: short = UInt8(ascii: "r")
+        default:
+            // `\u00`, and two digits.
+            room.storeBytes(of: UInt32(0x3030_755C).littleEndian, as: UInt32.self)
+            let low = byte & 15
+            let digit = low < 10 ? UInt8(ascii: "0") + low : UInt8(ascii: "a") + low - 10
+            room.storeBytes(of: UInt8(ascii: "0") + (byte >> 4), toByteOffset: 4, as: UInt8.self)
+            room.storeBytes(of: digit, toByteOffset: 5, as: UInt8.self)
+            return 6
+        }
+        room.storeBytes(of: UInt8(ascii: "\\"), as: UInt8.self)
+        room.storeBytes(of: short, toByteOffset: 1, as: UInt8.self)
+        return 2
+    }
+
+    /// Puts U+FFFD for whatever is not UTF-8, once for each longest beginning of a character.
+    private mutating func writeRepaired(_ bytes: UnsafeRawBufferPointer) {
+        out.write(UInt8(ascii: "\""))
+        var start = 0
+        var at = 0
+        while at < bytes.count {
+            let (count, isWhole) = Self.character(bytes, at)
+            at += count
+            if isWhole { continue }
+            writeEscaped(UnsafeRawBufferPointer(rebasing: bytes[start..<at - count]))
+            out.write(utf8: "\u{FFFD}")
+            start = at
+        }
+        writeEscaped(UnsafeRawBufferPointer(rebasing: bytes[start...]))
+        out.write(UInt8(ascii: "\""))
+    }
+
+    /// The bytes at `at` that are a character of UTF-8, or the longest beginning of one; at least 1.
+    private static func character(
+        _ bytes: UnsafeRawBufferPointer, _ at: Int
+    ) -> (count: Int, isWhole: Bool) {
+        let lead = bytes[at]
+        let length: Int
+        var second: ClosedRange<UInt8> = 0x80...0xBF
+        switch lead {
+        case 0..<0x80: return (1, true)
+        case 0xC2...0xDF: length = 2
+        case 0xE0...0xEF:
+            length = 3
+            if lead == 0xE0 { second = 0xA0...0xBF } else if lead == 0xED { second = 0x80...0x9F }
+        case 0xF0...0xF4:
+            length = 4
+            if lead == 0xF0 { second = 0x90...0xBF } else if lead == 0xF4 { second = 0x80...0x8F }
+        default: return (1, false)
+        }
+        for offset in 1..<length {
+            let wanted = offset == 1 ? second : 0x80...0xBF
+            guard at + offset < bytes.count, wanted.contains(bytes[at + offset]) else {
+                return (offset, false)
+            }
+        }
+        return (length, true)
     }
 }

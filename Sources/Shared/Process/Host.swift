@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CSupport
 package import Configuration
 internal import HTTP
 package import Metadata
@@ -46,6 +47,9 @@ package final class Host {
         log = EventLog.jsonLines(
             role: role, level: EventLog.Level(settings[.logLevel]) ?? .info)
         metrics = Metrics(role: role)
+        metrics.gauge("heap_bytes", help: "Bytes of memory in use, as the allocator counts them.") {
+            Double(millrace_heap_bytes())
+        }
         loop = NIOLoop()
         metadata = PostgresMetadata(conninfo: settings[.metadata])
     }
@@ -55,6 +59,7 @@ package final class Host {
         _ table: SettingTable, _ settings: Settings,
         _ start: @escaping (Host) async throws -> Running
     ) -> Never {
+        millrace_heap_settle()
         Signals.block()
         Descriptors.raiseLimit()
         let host = LoopBound(Host(table.process, settings))
@@ -75,6 +80,7 @@ package final class Host {
         _ table: SettingTable, _ settings: Settings,
         _ work: @escaping (Host) async -> Int32
     ) -> Never {
+        millrace_heap_settle()
         Signals.block()
         let host = LoopBound(Host(table.process, settings))
         let loop = host.value.loop

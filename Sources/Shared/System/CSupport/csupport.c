@@ -87,6 +87,13 @@ uint64_t millrace_wall_milliseconds(void) {
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+void millrace_heap_settle(void) {
+    // Left alone, glibc raises both with every large block that is freed, up to 32 and 64 MiB, and
+    // every thread's arena then keeps that much.
+    mallopt(M_MMAP_THRESHOLD, 2 << 20);
+    mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
 int64_t millrace_heap_bytes(void) {
     struct mallinfo2 info = mallinfo2();
     return (int64_t)(info.uordblks + info.hblkhd);

@@ -23,6 +23,10 @@ int64_t millrace_boottime_nanoseconds(void);
 /// Milliseconds of CLOCK_REALTIME since the Unix epoch.
 uint64_t millrace_wall_milliseconds(void);
 
+/// Gives large pieces of memory back to the system once they are free, whichever thread freed them.
+/// Call before there are other threads.
+void millrace_heap_settle(void);
+
 /// Bytes of the heap that are in use, by the allocator's own count.
 int64_t millrace_heap_bytes(void);
 

@@ -9,7 +9,7 @@ import Testing
 
 @testable import FrontendRole
 
-@Suite struct CellTests {
+@Suite struct OwnerTests {
     @Test func ownersAreSoughtOnce() throws {
         let bench = try DataBench()
         var owners: [Owner] = []
