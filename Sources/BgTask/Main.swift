@@ -12,6 +12,7 @@ enum Main {
 private enum BgTaskProgram {
     static func run() {
         let settings = Program.settings(.bgtask)
+        check(settings)
         do throws(TaskError) {
             switch try TaskCommand(parsing: settings.arguments) {
             case .serve: Host.run(.bgtask, settings) { host in try await serve(host) }
@@ -23,6 +24,17 @@ private enum BgTaskProgram {
         } catch {
             Program.fail("bgtask: \(error); see bgtask --help", code: 2)
         }
+    }
+
+    /// Settings that make no sense together.
+    private static func check(_ settings: Settings) {
+        let orphanWaitMin = BgTaskLimits.orphanNanosecondsMin(putting: settings[.storeTimeout])
+        guard settings[.orphanWait] < orphanWaitMin else { return }
+        Program.fail(
+            "bgtask: \(Setting.orphanWait.option) must be at least ten times "
+                + "\(Setting.storeTimeout.option), which is \(settings[.storeTimeout] / 1_000_000)"
+                + " ms: a flush may take as long before it makes its objects known",
+            code: 2)
     }
 
     private static func serve(_ host: Host) async throws -> Host.Running {
@@ -77,20 +89,21 @@ private enum BgTaskProgram {
     ) -> BgTaskRole {
         let settings = host.settings
         var limits = BgTaskLimits()
-        limits.planNanoseconds = settings[.planWait]
         limits.condemnedNanoseconds = settings[.condemnedWait]
         limits.orphanNanoseconds = settings[.orphanWait]
         limits.sealNanoseconds = settings[.sealWait]
         limits.passNanoseconds = settings[.taskInterval]
         limits.sweepNanoseconds = settings[.sweepInterval]
         limits.leaseNanoseconds = settings[.taskLease]
+        limits.leaseMarginNanoseconds = settings[.taskLease] / 6
         limits.partitions = settings[.taskPartitions]
         limits.requestsPerSecond = settings[.taskRequests]
         limits.bytesPerSecond = settings[.taskBytes]
         return BgTaskRole(
             world: BgTaskWorld(
                 loop: host.loop, metadata: host.metadata, buckets: buckets, calls: calls,
-                random: host.random, log: host.log, metrics: host.metrics),
+                random: host.random, log: host.log, metrics: host.metrics,
+                terms: host.metadata),
             limits: limits)
     }
 }

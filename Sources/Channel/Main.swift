@@ -12,6 +12,12 @@ enum Main {
 private enum ChannelProgram {
     static func run() {
         let settings = Program.settings(.channel)
+        guard settings[.unsureLimit] >= settings[.leaseTTL] * 5 else {
+            Program.fail(
+                "channel: \(Setting.unsureLimit.option) must be at least five times "
+                    + "\(Setting.leaseTTL.option): a renewal may come late",
+                code: 2)
+        }
         Host.run(.channel, settings) { host in try await serve(host) }
     }
 
@@ -32,6 +38,7 @@ private enum ChannelProgram {
         limits.zone = settings[.zone]
         limits.leaseNanoseconds = settings[.leaseTTL]
         limits.renewNanoseconds = settings[.leaseTTL] / 3
+        limits.unsureNanoseconds = settings[.unsureLimit]
         limits.lingerNanoseconds = 0...settings[.lingerMax]
         limits.flushNanoseconds = settings[.flushAge]
         limits.flushBytes = settings[.flushBytes]

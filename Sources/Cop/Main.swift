@@ -30,6 +30,7 @@ private enum CopProgram {
     private static func serve(_ host: Host) async throws -> Host.Running {
         let settings = host.settings
         try await migrateSchema(host)
+        try await host.metadata.setPlanWait(UInt64(settings[.planWait] / 1_000_000))
         _ = try RootToken.load(path: settings[.rootTokenFile])
         var limits = CopLimits()
         limits.channels = settings[.channels]

@@ -36,7 +36,7 @@ private enum FrontendProgram {
             world: FrontendWorld(
                 loop: host.loop, metadata: host.metadata, calls: calls,
                 buckets: try await host.checkedBuckets(), random: host.random, log: host.log,
-                metrics: host.metrics, cacheys: host.metadata),
+                metrics: host.metrics, cacheys: host.metadata, terms: host.metadata),
             limits: limits)
         role.start()
         let server = HTTPServer(loop: host.loop, service: role)

@@ -24,7 +24,8 @@ final class DataBench: HTTPService {
 
     init(
         limits: FrontendLimits = FrontendLimits(rootToken: nil), seed: UInt64 = 1,
-        createsStream: Bool = true, config: BasinConfig = BasinConfig()
+        createsStream: Bool = true, config: BasinConfig = BasinConfig(),
+        planWaitMilliseconds: UInt64? = nil
     ) throws {
         let wall = loop.wallMilliseconds
         metadata = MemoryMetadata { wall }
@@ -35,10 +36,15 @@ final class DataBench: HTTPService {
         let world = FrontendWorld(
             loop: loop, metadata: metadata, calls: calls,
             buckets: [Bucket(name: "b", store: store)], random: .seeded(seed), log: .silent,
-            metrics: Metrics(role: "frontend"))
+            metrics: Metrics(role: "frontend"),
+            terms: planWaitMilliseconds == nil ? nil : metadata)
         cell = Cell(world: world, limits: limits)
         records = RecordsEndpoint(world: world, limits: limits, cell: cell)
         try run { [self] in
+            if let planWaitMilliseconds {
+                try await metadata.setPlanWait(planWaitMilliseconds)
+                records.start()
+            }
             try await channel.register()
             _ = try await metadata.createBasin(
                 BasinCreation(name: Self.basin, config: config, location: nil, creationKey: nil))

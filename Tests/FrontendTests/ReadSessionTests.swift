@@ -3,6 +3,7 @@
 import HTTP
 import Metadata
 import ObjectStorage
+import Observability
 import Primitives
 import RPC
 import Records
@@ -288,6 +289,34 @@ import Testing
         try bench.channel.write(bench.stream, count: 1)
         bench.loop.settle()
         #expect(try Frames(slow).seqNums.last == 91)
+    }
+
+    /// Plans made by a reader whose client takes something twice a second.
+    private func plans(waiting planWaitMilliseconds: UInt64?) throws -> Int {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.responseBufferBytesMax = 200
+        let bench = try DataBench(limits: limits, planWaitMilliseconds: planWaitMilliseconds)
+        try bench.fill(Array(repeating: 1, count: 120), bodyBytes: 300_000)
+        let slow = FakeExchange(
+            "GET", "/v1/streams/s/records?seq_num=0", headers: [("content-type", "s2s/proto")])
+        slow.holdsUnsent = true
+        slow.serve(by: bench)
+        slow.endBody()
+        bench.loop.settle()
+        for _ in 0..<130 {
+            slow.takeUnsent()
+            bench.loop.advance(.milliseconds(500))
+        }
+        #expect(try Frames(slow).seqNums == Array(0..<120))
+        return Int(bench.records.path.metrics.readPlans.value)
+    }
+
+    @Test func aPlanIsUsedForHalfAsLongAsObjectsStay() throws {
+        #expect(try plans(waiting: nil) == 1)
+        #expect(try plans(waiting: 600_000) == 1)
+        // With plans of 2 s; what was fetched by then is delivered.
+        let short = try plans(waiting: 4_000)
+        #expect((3...9).contains(short), "\(short)")
     }
 
     @Test func aMovedStreamIsFollowedFurther() throws {

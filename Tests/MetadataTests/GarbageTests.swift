@@ -3,6 +3,7 @@
 import Metadata
 import Primitives
 import Records
+import Synchronization
 import Testing
 
 private func row(
@@ -46,6 +47,16 @@ extension HousekeepingStore {
         return channel
     }
 
+    /// The garbage once some is settled: when whatever else ran on the server is over.
+    fileprivate func settled() async throws -> [Garbage] {
+        for _ in 0..<1_000 {
+            let found = try await garbage().filter { $0.phase == .settled }
+            if !found.isEmpty { return found }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        return []
+    }
+
     fileprivate func garbage() async throws -> [Garbage] {
         try await scanGarbage("seg/"..<"seg0", after: nil, limit: 100).items
     }
@@ -80,6 +91,7 @@ extension Conformance {
             #expect(try await store.condemn(main(shared), age: 0) == false)
             let found = try await store.garbage()
             #expect(found.map(\.phase) == [.condemned] && found.map(\.isReferenced) == [false])
+            #expect(try await store.settled().map(\.object) == [main(shared)])
             // No row enters any more that refers to it; and the flush that tried left nothing.
             let late = Flush.Part(
                 stream: streamID(1), streamlet: 0, from: 20, state: state(30), closes: false,
@@ -110,6 +122,81 @@ extension Conformance {
             let second = try await store.scanGarbage(
                 "seg/10"..<"seg/30", after: first.next, limit: 2)
             #expect(second.items.map(\.object) == [main("seg/20/b")] && second.next == nil)
+        }
+    }
+
+    @Test(arguments: Backend.allCases)
+    func namesOfOrphansStayRefused(_ backend: Backend) async throws {
+        try await backend.keep { store in
+            let (orphan, known) = ("seg/10/orphan", "seg/20/known")
+            let channel = try await store.add([row(1, 0..<10, object: known)], trim: 10)
+            #expect(try await store.unlinkTrimmed(streamID(1), limit: 9) == 1)
+            try await store.unlinkObject(main(orphan))
+            for key in [orphan, known] {
+                #expect(try await store.condemn(main(key), age: 0))
+                try await store.forgetObject(main(key))
+                try await store.forgetObject(main(key))
+            }
+            #expect(try await store.garbage().isEmpty)
+            #expect(try await store.knownObjects([orphan, known], bucket: "bucket-1").isEmpty)
+            // The flush that stored it comes in the end, long after it was deleted.
+            let late = Flush.Part(
+                stream: streamID(1), streamlet: 0, from: 10, state: state(20), closes: false,
+                segments: [row(1, 10..<20, object: orphan)])
+            await expectError(.failed) { try await store.flush(flush(channel, [late], to: 9)) }
+            #expect(try await store.channel(channel)?.flushedEnd == 1)
+
+            // Should its PUT come later still, the object goes again, and is refused meanwhile.
+            try await store.unlinkObject(main(orphan))
+            #expect(try await store.garbage().map(\.object) == [main(orphan)])
+            await expectError(.failed) { try await store.flush(flush(channel, [late], to: 9)) }
+            #expect(try await store.condemn(main(orphan), age: 0) == false)
+            #expect(try await store.settled().map(\.object) == [main(orphan)])
+            try await store.forgetObject(main(orphan))
+            #expect(try await store.garbage().isEmpty)
+        }
+    }
+
+    @Test(arguments: Backend.allCases)
+    func thePlanWaitChangesSlowly(_ backend: Backend) async throws {
+        try await backend.keep { store in
+            let terms = try #require(store as? any CellTerms)
+            #expect(try await terms.planWait() == .standard)
+            // Nobody reads anything of a cell without channels.
+            try await terms.setPlanWait(3_000)
+            #expect(try await terms.planWait() == PlanWait(shortest: 3_000, longest: 3_000))
+            _ = try await store.addChannel()
+            try await terms.setPlanWait(3_000)
+            #expect(try await terms.planWait() == PlanWait(shortest: 3_000, longest: 3_000))
+            try await terms.setPlanWait(9_000)
+            #expect(try await terms.planWait() == PlanWait(shortest: 3_000, longest: 9_000))
+            try await terms.setPlanWait(5_000)
+            #expect(try await terms.planWait() == PlanWait(shortest: 3_000, longest: 9_000))
+            try await terms.setPlanWait(1_000)
+            #expect(try await terms.planWait() == PlanWait(shortest: 1_000, longest: 9_000))
+        }
+    }
+
+    @Test func thePlanWaitHasChangedOnceNobodyBelievesOtherwise() async throws {
+        let now = Mutex<UInt64>(1_000_000)
+        let store = MemoryMetadata { now.withLock { $0 } }
+        _ = try await store.addChannel()
+        try await store.setPlanWait(9_000)
+        now.withLock { $0 += 659_999 }
+        #expect(try await store.planWait() == PlanWait(shortest: 9_000, longest: 600_000))
+        now.withLock { $0 += 1 }
+        #expect(try await store.planWait() == PlanWait(shortest: 9_000, longest: 9_000))
+    }
+
+    @Test(arguments: Backend.allCases)
+    func channelsSayForHowLongTheyTrustTheirLogs(_ backend: Backend) async throws {
+        try await backend.keep { store in
+            _ = try await store.addChannel()
+            _ = try await store.registerChannel(
+                ChannelRegistration(
+                    storageClass: "express", zone: "a", address: "a:1", unsureMilliseconds: 7_000))
+            let logs = try await store.scanLogs(partition: 0, of: 1, after: nil, limit: 9).items
+            #expect(logs.map(\.unsureMilliseconds) == [86_400_000, 7_000])
         }
     }
 

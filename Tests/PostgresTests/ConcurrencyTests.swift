@@ -35,6 +35,53 @@ extension PostgresMetadata {
         return options
     }
 
+    /// A flush under way may not have seen that its object was condemned meanwhile.
+    @Test func anObjectIsSettledOnceTransactionsUnderWayAreOver() async throws {
+        try await TestDatabase.with(options) { store, database in
+            let object = StoredObject(bucket: "main", key: "seg/10/a")
+            try await store.unlinkObject(object)
+            var one = PostgresOptions()
+            one.connectionsMax = 1
+            one.statementNanosecondsMax = .seconds(30)
+            let (slow, watcher) = (
+                PostgresDriver(conninfo: database.conninfo, options: one),
+                PostgresDriver(conninfo: database.conninfo, options: one)
+            )
+            defer {
+                slow.stop()
+                watcher.stop()
+            }
+            func watch(_ sql: String) async throws -> String? {
+                try await watcher.execute(Statement("watch_\(sql.utf8.count)", sql), [])[0, 0]
+            }
+            _ = try await watch("SELECT pg_advisory_lock(7)")
+            let writing = Task {
+                let statement = Statement(
+                    "slow",
+                    """
+                    WITH made AS (
+                        INSERT INTO millrace.garbage VALUES ('main', 'seg/20/b') RETURNING 1
+                    ) SELECT pg_advisory_lock(7) FROM made
+                    """)
+                _ = try await slow.execute(statement, [])
+            }
+            let others = """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND backend_xid IS NOT NULL
+                """
+            while try await watch(others) == "0" { try await Task.sleep(for: .milliseconds(5)) }
+            #expect(try await store.condemn(object, age: 0))
+            func phase() async throws -> Garbage.Phase? {
+                try await store.scanGarbage("seg/10"..<"seg/11", after: nil, limit: 9)
+                    .items.first?.phase
+            }
+            for _ in 0..<20 { #expect(try await phase() == .condemned) }
+            _ = try await watch("SELECT pg_advisory_unlock(7)")
+            try await writing.value
+            while try await phase() != .settled { try await Task.sleep(for: .milliseconds(5)) }
+        }
+    }
+
     @Test func oneOfManyClaimersWins() async throws {
         try await TestDatabase.with(options) { store, _ in
             try await store.addBasin()

@@ -10,6 +10,8 @@ package import RPC
 package struct BgTaskWorld {
     package let loop: any Loop
     package let metadata: any HousekeepingStore
+    /// Where the cell's waits are found; nil for those of the limits.
+    package let terms: (any CellTerms)?
     package let buckets: [Bucket]
     package let calls: any CallClient
     package let random: RandomSource
@@ -18,11 +20,13 @@ package struct BgTaskWorld {
 
     package init(
         loop: any Loop, metadata: any HousekeepingStore, buckets: [Bucket],
-        calls: any CallClient, random: RandomSource, log: EventLog, metrics: Metrics
+        calls: any CallClient, random: RandomSource, log: EventLog, metrics: Metrics,
+        terms: (any CellTerms)? = nil
     ) {
         precondition(!buckets.isEmpty, "a cell has at least one bucket")
         self.loop = loop
         self.metadata = metadata
+        self.terms = terms
         self.buckets = buckets
         self.calls = calls
         self.random = random
@@ -31,24 +35,30 @@ package struct BgTaskWorld {
     }
 }
 
-/// A worker's settings, each with its default. The waits have floors below which reads would fail
-/// or records be lost.
+/// A worker's settings, each with its default.
+///
+/// None of the waits is all that stands between a record and its loss. Readers learn from the
+/// metadata how long objects stay; the metadata knows which transactions are over, and refuses the
+/// names of orphans for good; and each channel has told it for how long it may trust its log.
 package struct BgTaskLimits: Sendable {
-    /// How long objects stay once nothing refers to them: longer than any read plan is used.
+    /// How long objects stay once nothing refers to them, where the metadata has no such term: at
+    /// least twice as long as a read plan is used.
     package var planNanoseconds: Nanoseconds = .seconds(600)
-    /// Readers drop a plan after five minutes.
-    package static let planNanosecondsMin: Nanoseconds = .seconds(360)
-    /// How long a condemned object stays: longer than any transaction that began before.
+    /// How long a condemned object stays at least.
     package var condemnedNanoseconds: Nanoseconds = .seconds(60)
-    package static let condemnedNanosecondsMin: Nanoseconds = .seconds(30)
-    /// An object that nothing refers to is left alone for so long: a flush may be about to.
+    /// An object that nothing refers to is left alone for so long: a flush may be about to. One
+    /// that comes later is refused, and its channel replaced.
     package var orphanNanoseconds: Nanoseconds = .seconds(3_600)
-    /// A flush tries for ten minutes.
-    package static let orphanNanosecondsMin: Nanoseconds = .seconds(1_200)
-    /// How long a seal stays once its log is recovered.
+    /// A flush stores up to ten objects, one after the other, before it makes them known.
+    package static func orphanNanosecondsMin(putting limit: Nanoseconds) -> Nanoseconds {
+        limit * 10
+    }
+    /// How long a seal stays at least once its log is recovered. Until then a writer that was
+    /// paused may come back.
     package var sealNanoseconds: Nanoseconds = .seconds(30 * 86_400)
-    /// Until then a writer that was paused may come back.
-    package static let sealNanosecondsMin: Nanoseconds = .seconds(30 * 86_400)
+    /// And at least so many times as long as its channel would have trusted its log: clocks stand
+    /// still in a machine that is suspended.
+    static let sealTimesUnsure: UInt64 = 30
 
     /// How often each task looks at its part of the cell; sweeps go through the whole store.
     package var passNanoseconds: Nanoseconds = .seconds(60)
@@ -69,20 +79,22 @@ package struct BgTaskLimits: Sendable {
     package var changeRows = 500
     /// Bytes of records that one compacted segment holds at most.
     package var compactedBytesMax = 30 << 20
+    /// Objects that one pass deletes at once, and streams that it changes at once.
+    package var objectsAtOnce = 16
+    package var streamsAtOnce = 4
     package var callNanoseconds: Nanoseconds = .seconds(10)
     package var storeBackoff = Backoff(budget: .seconds(20))
 
     package init() {}
 
     func check() {
-        precondition(planNanoseconds >= Self.planNanosecondsMin, "plans live longer")
-        precondition(condemnedNanoseconds >= Self.condemnedNanosecondsMin, "so do transactions")
-        precondition(orphanNanoseconds >= Self.orphanNanosecondsMin, "flushes take longer")
-        precondition(sealNanoseconds >= Self.sealNanosecondsMin, "seals stay for 30 days")
+        precondition(planNanoseconds >= 0 && condemnedNanoseconds >= 0)
+        precondition(orphanNanoseconds >= 0 && sealNanoseconds >= 0)
         precondition(
             (1...256).contains(partitions) && partitions.nonzeroBitCount == 1,
             "partitions are a power of two up to 256")
         precondition(compactedBytesMax <= 30 << 20, "a segment fits its object")
+        precondition(objectsAtOnce >= 1 && streamsAtOnce >= 1)
         precondition(scanRows >= 1 && changeRows >= 1 && itemsPerPassMax >= 1)
     }
 }

@@ -61,22 +61,15 @@ struct LastWords {
         of key: String, size: Int
     ) async throws(TaskError) -> [SegmentPlacement]? {
         var tail = try await read(key, max(0, size - Self.tailBytes)..<size)
-        do throws(DecodeError) {
+        do {
             let needed = try SegmentDirectory.tailBytes(tail, objectSize: size)
-            if needed <= tail.count {
-                return try SegmentDirectory(tail: tail, objectSize: size).placements
-            }
-        } catch {
-            pass.skipped("\(key) cannot be read: \(error)")
-            return nil
-        }
-        // A directory of uncommon size: no object is larger than what a role may hold.
-        tail = try await read(key, 0..<size)
-        do throws(DecodeError) {
+            if needed > tail.count { tail = try await read(key, size - needed..<size) }
             return try SegmentDirectory(tail: tail, objectSize: size).placements
-        } catch {
+        } catch let error as DecodeError {
             pass.skipped("\(key) cannot be read: \(error)")
             return nil
+        } catch {
+            throw error as? TaskError ?? TaskError("\(key): \(error)")
         }
     }
 

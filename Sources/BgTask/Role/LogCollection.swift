@@ -7,20 +7,22 @@ internal import Primitives
 
 /// Deletes what logs no longer need.
 ///
-/// Recovery takes the first absent slot for the end of a log, so chunks go one after the other, as
-/// a prefix, and only below the flushed end: where recovery begins to look. A mark remembers the
+/// Recovery takes the first absent slot for the end of a log, so chunks go as a prefix, stride by
+/// stride, and only below the flushed end: where recovery begins to look. A mark remembers the
 /// flushed end, and what lies below it goes once every plan that pointed into it has passed. Seals
-/// stay, so that a writer which comes back after a long pause finds its log ended; 30 days after
-/// a channel was found retired nobody can come back, and the seal goes last of all.
+/// stay, so that a writer which comes back after a long pause finds its log ended; long after a
+/// channel was found retired nobody can come back, and the seal goes last of all.
 struct LogCollection {
     let pass: Pass
-    /// Chunks between two notes of how far it got.
+    /// Chunks that are deleted before any of the next, some of them at once; then it is noted how
+    /// far it got.
     private static let stride: ChunkIndex = 64
 
     init(pass: Pass) { self.pass = pass }
 
     func run() async throws(TaskError) {
         let (partition, limit) = (pass.partition, pass.limits.scanRows)
+        let wait = try await pass.planMilliseconds()
         var after: ChannelID?
         repeat {
             let from = after
@@ -30,13 +32,13 @@ struct LogCollection {
             }
             for log in scan.items {
                 guard pass.goesOn else { return }
-                try await collect(log)
+                try await collect(log, wait)
             }
             after = scan.next
         } while after != nil
     }
 
-    private func collect(_ log: LogGarbage) async throws(TaskError) {
+    private func collect(_ log: LogGarbage, _ wait: UInt64) async throws(TaskError) {
         let row = log.channel
         let end = max(log.deletedEnd, log.mark?.end ?? 0)
         // Metadata that went back in time: nothing of it can be trusted.
@@ -52,15 +54,16 @@ struct LogCollection {
                 }
             }
         }
-        let wait = Pass.milliseconds(pass.limits.planNanoseconds)
         if let mark = log.mark, mark.age >= wait {
             try await deleteChunks(of: row, log.deletedEnd..<mark.end)
         }
-        let stay = Pass.milliseconds(pass.limits.sealNanoseconds)
+        let stay = max(
+            Pass.milliseconds(pass.limits.sealNanoseconds),
+            BgTaskLimits.sealTimesUnsure * min(log.unsureMilliseconds, 1 << 40))
         if row.state == .retired, log.mark == nil, log.deletedEnd >= row.flushedEnd,
             let age = log.retiredAge, age >= stay, let sealedAt = row.sealedAt
         {
-            try await deleteRest(of: row.id, sealedAt: sealedAt)
+            try await deleteRest(of: row.id, sealedAt: sealedAt, stay)
         }
     }
 
@@ -71,21 +74,23 @@ struct LogCollection {
             return pass.tally.note(
                 .deletedChunk, "\(row.id): \(indexes)", count: indexes.count)
         }
-        var noted = indexes.lowerBound
-        var index = indexes.lowerBound
-        while index < indexes.upperBound, pass.goesOn {
-            precondition(index < row.flushedEnd, "only flushed chunks are deleted")
-            for bucket in pass.world.buckets {
-                try await pass.delete(LogKeys.chunk(row.id, index), in: bucket)
+        precondition(indexes.upperBound <= row.flushedEnd, "only flushed chunks are deleted")
+        var start = indexes.lowerBound
+        while start < indexes.upperBound, pass.goesOn {
+            let end = min(start + Self.stride, indexes.upperBound)
+            // A stride that was begun is brought to its end: it may last a second.
+            try await Gang.run(
+                start..<end, atOnce: pass.limits.objectsAtOnce, loop: pass.world.loop,
+                goesOn: { true }
+            ) { index throws(TaskError) in
+                for bucket in pass.world.buckets {
+                    try await pass.delete(LogKeys.chunk(row.id, index), in: bucket)
+                }
+                pass.tally.note(.deletedChunk, LogKeys.chunk(row.id, index))
             }
-            pass.tally.note(.deletedChunk, LogKeys.chunk(row.id, index))
-            index += 1
-            if index - noted >= Self.stride {
-                try await note(row.id, below: index)
-                noted = index
-            }
+            try await note(row.id, below: end)
+            start = end
         }
-        if index > noted { try await note(row.id, below: index) }
     }
 
     private func note(_ channel: ChannelID, below end: ChunkIndex) async throws(TaskError) {
@@ -96,7 +101,7 @@ struct LogCollection {
 
     /// What a late writer left behind, and last the seal.
     private func deleteRest(
-        of channel: ChannelID, sealedAt: ChunkIndex
+        of channel: ChannelID, sealedAt: ChunkIndex, _ stay: UInt64
     ) async throws(TaskError) {
         let seal = LogKeys.chunk(channel, sealedAt)
         for bucket in pass.world.buckets {
@@ -104,10 +109,9 @@ struct LogCollection {
                 try await store.head(seal)
             }
             // The store's clock has to agree that it is old.
-            let stay = Pass.milliseconds(pass.limits.sealNanoseconds)
-            if let found, found.modifiedMilliseconds + stay > pass.world.loop.wallMilliseconds {
-                return
-            }
+            guard let found else { continue }
+            let now = try await pass.clock(of: bucket)
+            if found.modifiedMilliseconds + stay + 1_000 > now { return }
         }
         for bucket in pass.world.buckets {
             try await pass.list(LogKeys.logPrefix(channel), in: bucket) {

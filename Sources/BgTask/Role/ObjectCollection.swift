@@ -4,37 +4,38 @@ internal import Metadata
 internal import ObjectStorage
 internal import Primitives
 
-/// Deletes segment objects that lost their last row: waits, condemns, waits, deletes, forgets.
+/// Deletes segment objects that lost their last row: waits, condemns, waits for the transactions
+/// under way to end, deletes, forgets.
 struct ObjectCollection {
     let pass: Pass
 
     func run() async throws(TaskError) {
         let (keys, limit) = (pass.partition.segmentKeys, pass.limits.scanRows)
+        let wait = try await pass.planMilliseconds()
         var after: StoredObject?
         repeat {
             let from = after
             let scan = try await pass.asking { metadata throws(MetadataError) in
                 try await metadata.scanGarbage(keys, after: from, limit: limit)
             }
-            for garbage in scan.items {
-                guard pass.goesOn else { return }
-                try await collect(garbage)
+            try await pass.each(scan.items, atOnce: pass.limits.objectsAtOnce) {
+                garbage throws(TaskError) in
+                try await collect(garbage, wait)
             }
             after = scan.next
-        } while after != nil
+        } while after != nil && pass.goesOn
     }
 
-    private func collect(_ garbage: Garbage) async throws(TaskError) {
+    private func collect(_ garbage: Garbage, _ wait: UInt64) async throws(TaskError) {
         switch garbage.phase {
         case .unlinked:
-            guard !garbage.isReferenced,
-                garbage.age >= Pass.milliseconds(pass.limits.planNanoseconds)
-            else { return }
-            try await condemn(garbage.object)
-        case .condemned:
+            guard !garbage.isReferenced, garbage.age >= wait else { return }
+            try await condemn(garbage.object, wait)
+        case .condemned: break
+        case .settled:
             guard garbage.age >= Pass.milliseconds(pass.limits.condemnedNanoseconds) else { return }
             if garbage.isReferenced {
-                // The one transaction that condemning may not have seen. It keeps its object.
+                // It keeps its object.
                 pass.violation("a segment refers to condemned \(garbage.object.key)")
                 return try await forget(garbage.object)
             }
@@ -42,7 +43,7 @@ struct ObjectCollection {
         }
     }
 
-    private func condemn(_ object: StoredObject) async throws(TaskError) {
+    private func condemn(_ object: StoredObject, _ wait: UInt64) async throws(TaskError) {
         guard let bucket = pass.world.bucket(object.bucket) else {
             return pass.skipped("\(object.key): this worker knows no bucket \(object.bucket)")
         }
@@ -50,8 +51,7 @@ struct ObjectCollection {
         if pass.isDryRun { return }
         try await LastWords(pass: pass, bucket: bucket).keep(of: object.key)
         _ = try await pass.asking { metadata throws(MetadataError) in
-            try await metadata.condemn(
-                object, age: Pass.milliseconds(pass.limits.planNanoseconds))
+            try await metadata.condemn(object, age: wait)
         }
     }
 

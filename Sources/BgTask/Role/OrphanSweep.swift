@@ -8,26 +8,29 @@ internal import Primitives
 /// Finds what a crash left behind: segment objects that no flush ever made known, and the probes of
 /// a doctor that died. Logs are none of its business.
 ///
-/// An orphan becomes garbage like any other, and is condemned before it is deleted: should its
-/// flush still come, it is refused, and done again with another object.
+/// An orphan becomes garbage like any other, and is condemned before it is deleted. Should its
+/// flush still come, however late, it is refused, and done again with another object. Ages are told
+/// by the store's own clock.
 struct OrphanSweep {
     let pass: Pass
-    private static let probesPrefix = "doctor/"
+    static let probesPrefix = "doctor/"
 
     func run() async throws(TaskError) {
         for bucket in pass.world.buckets {
+            let now = try await pass.clock(of: bucket)
             try await pass.list(
                 LogKeys.allSegmentsPrefix, keys: pass.partition.segmentKeys, in: bucket
             ) { objects throws(TaskError) in
-                try await sweep(objects.filter(isOld), in: bucket)
+                try await sweep(objects.filter { isOld($0, now) }, in: bucket)
             }
-            if pass.partition.number == 0 { try await sweepProbes(in: bucket) }
+            if pass.partition.number == 0 { try await sweepProbes(in: bucket, now) }
         }
     }
 
-    private func isOld(_ object: ObjectInfo) -> Bool {
+    private func isOld(_ object: ObjectInfo, _ now: UInt64) -> Bool {
         let age = Pass.milliseconds(pass.limits.orphanNanoseconds)
-        return object.modifiedMilliseconds + age <= pass.world.loop.wallMilliseconds
+        // A second more, as clocks that count in seconds differ by.
+        return object.modifiedMilliseconds + age + 1_000 <= now
     }
 
     private func sweep(_ objects: [ObjectInfo], in bucket: Bucket) async throws(TaskError) {
@@ -58,9 +61,9 @@ struct OrphanSweep {
         }
     }
 
-    private func sweepProbes(in bucket: Bucket) async throws(TaskError) {
+    private func sweepProbes(in bucket: Bucket, _ now: UInt64) async throws(TaskError) {
         try await pass.list(Self.probesPrefix, in: bucket) { objects throws(TaskError) in
-            for object in objects where isOld(object) {
+            for object in objects where isOld(object, now) {
                 pass.tally.note(.deletedProbe, object.key)
                 if !pass.isDryRun { try await pass.delete(object.key, in: bucket) }
             }

@@ -143,9 +143,44 @@ struct Pass {
         }
     }
 
-    /// All streams of the partition that need `work`.
+    /// How long objects stay for readers, in milliseconds.
+    func planMilliseconds() async throws(TaskError) -> UInt64 {
+        guard let terms = world.terms else { return Self.milliseconds(limits.planNanoseconds) }
+        do throws(MetadataError) {
+            return try await terms.planWait().longest
+        } catch {
+            throw TaskError("metadata: \(error)")
+        }
+    }
+
+    /// The time by the bucket's own clock, in milliseconds: what objects' ages are told by. It may
+    /// count in seconds.
+    func clock(of bucket: Bucket) async throws(TaskError) -> UInt64 {
+        if isDryRun { return world.loop.wallMilliseconds }
+        let key = "\(OrphanSweep.probesPrefix)clock-\(ID128(random: world.random))"
+        _ = try await asking(bucket) { store throws(StoreError) in
+            try await store.put(key, [Bytes(utf8: "now")], ifAbsent: false)
+        }
+        let probe = try await asking(bucket) { store throws(StoreError) in
+            try await store.head(key)
+        }
+        try await delete(key, in: bucket)
+        guard let probe else { throw TaskError("bucket \(bucket.name): \(key) is gone") }
+        return probe.modifiedMilliseconds
+    }
+
+    /// Does `work` with each of `items`, up to so many at once, while the pass goes on.
+    func each<Item>(
+        _ items: some Sequence<Item>, atOnce widthMax: Int,
+        _ work: @escaping (Item) async throws(TaskError) -> Void
+    ) async throws(TaskError) {
+        try await Gang.run(
+            items, atOnce: isDryRun ? 1 : widthMax, loop: world.loop, goesOn: { goesOn }, work)
+    }
+
+    /// All streams of the partition that need `work`, some of them at once.
     func streams(
-        _ work: StreamWork, _ visit: (StreamID) async throws(TaskError) -> Void
+        _ work: StreamWork, _ visit: @escaping (StreamID) async throws(TaskError) -> Void
     ) async throws(TaskError) {
         var after: StreamID?
         repeat {
@@ -154,12 +189,9 @@ struct Pass {
                 try await metadata.scanStreams(
                     for: work, in: partition.streams, after: from, limit: limits.scanRows)
             }
-            for id in scan.items {
-                guard goesOn else { return }
-                try await visit(id)
-            }
+            try await each(scan.items, atOnce: limits.streamsAtOnce, visit)
             after = scan.next
-        } while after != nil
+        } while after != nil && goesOn
     }
 
     func violation(_ what: String) {

@@ -49,7 +49,8 @@ package final class ChannelRole: CallService {
         let sentAt = world.loop.now
         let channel = try await world.metadata.registerChannel(
             ChannelRegistration(
-                storageClass: limits.storageClass, zone: limits.zone, address: limits.address))
+                storageClass: limits.storageClass, zone: limits.zone, address: limits.address,
+                unsureMilliseconds: UInt64(limits.unsureNanoseconds / 1_000_000)))
         let found = try await world.buckets[0].store.list(
             prefix: LogKeys.logPrefix(channel), after: "", limit: 1)
         guard found.objects.isEmpty else { throw ReopenedLog(channel: channel) }

@@ -32,10 +32,14 @@ struct LeaseGuard<Reply> {
     let waitNanosecondsMax: Nanoseconds
     let countMax: Int
     /// Seals outlive this by far; a channel that was unsure for longer may miss the one in its log.
-    static var unsureNanosecondsMax: Nanoseconds { .seconds(24 * 3_600) }
+    let unsureNanosecondsMax: Nanoseconds
 
-    init(waitNanosecondsMax: Nanoseconds, countMax: Int) {
+    init(
+        waitNanosecondsMax: Nanoseconds, countMax: Int,
+        unsureNanosecondsMax: Nanoseconds = .seconds(24 * 3_600)
+    ) {
         validUntil = .min
+        self.unsureNanosecondsMax = unsureNanosecondsMax
         self.waitNanosecondsMax = waitNanosecondsMax
         self.countMax = countMax
     }
@@ -49,8 +53,8 @@ struct LeaseGuard<Reply> {
     func isUnsureTooLong(at now: Nanoseconds, wallMilliseconds: UInt64) -> Bool {
         guard !isSure(at: now), validUntil > .min else { return false }
         let wall = wallMilliseconds > wallRenewed ? wallMilliseconds - wallRenewed : 0
-        return now - validUntil >= Self.unsureNanosecondsMax
-            || wall >= UInt64(Self.unsureNanosecondsMax / 1_000_000)
+        return now - validUntil >= unsureNanosecondsMax
+            || wall >= UInt64(unsureNanosecondsMax / 1_000_000)
     }
 
     enum Verdict: Equatable { case now, later, refused }

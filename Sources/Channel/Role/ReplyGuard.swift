@@ -32,7 +32,8 @@ final class ReplyGuard {
         self.limits = limits
         self.log = log
         lease = LeaseGuard(
-            waitNanosecondsMax: limits.guardNanoseconds, countMax: limits.guardedRepliesMax)
+            waitNanosecondsMax: limits.guardNanoseconds, countMax: limits.guardedRepliesMax,
+            unsureNanosecondsMax: limits.unsureNanoseconds)
         world.metrics.gauge("lease_sure", help: "1 while the lease certainly holds.") {
             [unowned self] in lease.isSure(at: world.loop.now) ? 1 : 0
         }

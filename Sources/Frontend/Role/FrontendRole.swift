@@ -55,6 +55,7 @@ package final class FrontendRole: HTTPService {
     package func start() {
         isStarted = true
         cell.start()
+        records.start()
     }
 
     /// Whether new requests are taken.

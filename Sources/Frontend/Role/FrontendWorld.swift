@@ -17,11 +17,13 @@ package struct FrontendWorld {
     package let metrics: Metrics
     /// Where the cacheys of the zone are found; nil to read the buckets directly.
     package let cacheys: (any CacheyRegistry)?
+    /// Where the cell's waits are found; nil for the standard ones.
+    package let terms: (any CellTerms)?
 
     package init(
         loop: any Loop, metadata: any MetadataStore, calls: any CallClient, buckets: [Bucket],
         random: RandomSource, log: EventLog, metrics: Metrics,
-        cacheys: (any CacheyRegistry)? = nil
+        cacheys: (any CacheyRegistry)? = nil, terms: (any CellTerms)? = nil
     ) {
         self.loop = loop
         self.metadata = metadata
@@ -31,6 +33,7 @@ package struct FrontendWorld {
         self.log = log
         self.metrics = metrics
         self.cacheys = cacheys
+        self.terms = terms
     }
 }
 

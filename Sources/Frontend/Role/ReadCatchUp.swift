@@ -34,7 +34,6 @@ final class ReadCatchUp {
     private var slots: Deque<Slot> = []
     private var isStale = false
     private var isClosed = false
-    private let madeAt: Nanoseconds
 
     /// Grows as the reader takes what was fetched: most reads want little.
     private var window = 2
@@ -43,8 +42,6 @@ final class ReadCatchUp {
     static let stepBytes = 2 << 20
     /// A segment up to this size is fetched in one piece.
     static let wholeBytesMax = 4 << 20
-    /// Objects are kept at least twice as long once nothing refers to them.
-    private static let planNanosecondsMax: Nanoseconds = .seconds(300)
 
     /// One fetch, and what came of it.
     private final class Slot {
@@ -87,7 +84,6 @@ final class ReadCatchUp {
         self.share = share
         self.plan = plan
         self.begin = begin
-        madeAt = path.world.loop.now
         for piece in plan.pieces { slots.append(Self.slot(piece)) }
         pump()
     }
@@ -152,7 +148,7 @@ final class ReadCatchUp {
 
     private func pump() {
         guard !isClosed, !isStale else { return }
-        if path.world.loop.now - madeAt > Self.planNanosecondsMax {
+        if path.world.loop.now - plan.askedAt > path.terms.planNanosecondsMax {
             isStale = true
             return
         }

@@ -33,6 +33,8 @@ struct ReadPlan: Equatable {
     var tail: StreamPosition
     /// Whether the pieces end at the tail; else the reader plans again behind them.
     var reachesTail: Bool
+    /// When the first of the answers was asked for: how old the plan is.
+    var askedAt: Nanoseconds = 0
 
     /// A record that should be somewhere is in none of the answers.
     struct Gap: Error, Equatable {

@@ -39,6 +39,7 @@ struct ReadPlanning {
     func plan(_ known: StreamLookup?, from start: ReadStart) async throws(APIError) -> ReadPlan {
         path.metrics.readPlans.add()
         return try await asking(known) { lookup, deadline throws(APIError) in
+            let askedAt = path.world.loop.now
             var reply: PlanReply?
             if let owner = lookup.owner {
                 reply = try await ask(owner, start, deadline)
@@ -50,8 +51,10 @@ struct ReadPlanning {
                 return nil
             }
             do throws(ReadPlan.Gap) {
-                return try ReadPlan(
+                var plan = try ReadPlan(
                     from: start, channel: reply, pointersMax: Self.pointersMax, metadata: page)
+                plan.askedAt = askedAt
+                return plan
             } catch {
                 path.world.log.warning(
                     "plan_gap", [("stream", "\(stream.id)"), ("seq_num", "\(error.at)")])

@@ -36,6 +36,9 @@ package final class RecordsEndpoint {
         }
     }
 
+    /// Begins to keep the cell's terms.
+    package func start() { path.terms.start() }
+
     /// Sends every session's client elsewhere, once what it was promised is done.
     package func drain() {
         path.drain()

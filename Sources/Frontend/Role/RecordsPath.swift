@@ -14,6 +14,7 @@ final class DataPath {
     let metrics: RecordsMetrics
     let budget: AppendBudget
     let fetcher: ReadFetcher
+    let terms: PlanTerms
     let codec = Codec()
     private(set) lazy var hub = FollowHub(self)
     let responses: ResponseBudget
@@ -33,6 +34,7 @@ final class DataPath {
         metrics = RecordsMetrics(world.metrics)
         budget = AppendBudget(limits: limits)
         fetcher = ReadFetcher(world: world, limits: limits, metrics: metrics)
+        terms = PlanTerms(world: world)
         responses = ResponseBudget(limits: limits)
         metrics.addGauges(world.metrics, budget)
         world.metrics.gauge("response_bytes", help: "Bytes held for readers.") { [responses] in

@@ -2,29 +2,26 @@
 
 package import Primitives
 
-// The settings of background work. The waits have floors: below them, readers would miss objects
-// that they were promised, or late flushes lose theirs.
+// The settings of background work.
 
 extension Setting where Value == Nanoseconds {
-    package static var planWait: Setting<Nanoseconds> {
-        .duration(
-            "plan-wait", .seconds(360)...(.seconds(30 * 86_400)), "10m",
-            "How long objects stay that nothing refers to any more, for reads under way.")
-    }
     package static var condemnedWait: Setting<Nanoseconds> {
         .duration(
-            "condemned-wait", .seconds(30)...(.seconds(86_400)), "60s",
-            "How long an object stays once no segment may come that refers to it.")
+            "condemned-wait", 0...(.seconds(86_400)), "60s",
+            "How long an object stays once no segment may come that refers to it, besides until"
+                + " all transactions are over that might bring one.")
     }
     package static var orphanWait: Setting<Nanoseconds> {
         .duration(
-            "orphan-wait", .seconds(1_200)...(.seconds(30 * 86_400)), "1h",
-            "How long an object is left alone that nothing ever referred to.")
+            "orphan-wait", .seconds(5)...(.seconds(30 * 86_400)), "1h",
+            "How long an object is left alone that nothing ever referred to; at least ten times"
+                + " --store-timeout, or slow flushes are refused.")
     }
     package static var sealWait: Setting<Nanoseconds> {
         .duration(
-            "seal-wait", .seconds(30 * 86_400)...(.seconds(3_650 * 86_400)), "30d",
-            "How long the seal of a recovered log stays.")
+            "seal-wait", .seconds(1)...(.seconds(3_650 * 86_400)), "30d",
+            "How long the seal of a recovered log stays; never less than 30 times the"
+                + " --unsure-limit with which its channel ran.")
     }
     package static var taskInterval: Setting<Nanoseconds> {
         .duration(
@@ -33,7 +30,7 @@ extension Setting where Value == Nanoseconds {
     }
     package static var sweepInterval: Setting<Nanoseconds> {
         .duration(
-            "sweep-interval", .seconds(10)...(.seconds(30 * 86_400)), "1h",
+            "sweep-interval", .seconds(1)...(.seconds(30 * 86_400)), "1h",
             "How often the store is searched for objects that nothing refers to.")
     }
     package static var taskLease: Setting<Nanoseconds> {
@@ -79,7 +76,7 @@ extension SettingTable {
         ],
         settings: [
             Setting.metadata, Setting.store, Setting.rpcTLSCertificate, Setting.rpcTLSKey,
-            Setting.rpcTLSRoots, Setting.planWait, Setting.condemnedWait, Setting.orphanWait,
+            Setting.rpcTLSRoots, Setting.storeTimeout, Setting.condemnedWait, Setting.orphanWait,
             Setting.sealWait, Setting.taskInterval, Setting.sweepInterval, Setting.taskLease,
             Setting.taskPartitions, Setting.taskRequests, Setting.taskBytes, Setting.isDryRun,
             Setting.output, Setting.adminListen, Setting.drainTimeout, Setting.superviseByStdin,

@@ -48,8 +48,9 @@ extension SettingTable {
         settings: [
             Setting.cacheyListen, Setting.cacheyRPCListen, Setting.rpcAddress,
             Setting.rpcTLSCertificate, Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.metadata,
-            Setting.store, Setting.zone, Setting.pageBytes, Setting.memoryBytes, Setting.diskPath,
-            Setting.diskBytes, Setting.hedgePercentile, Setting.hedgeBudgetPercent,
+            Setting.store, Setting.storeTimeout, Setting.zone, Setting.pageBytes,
+            Setting.memoryBytes, Setting.diskPath, Setting.diskBytes,
+            Setting.hedgePercentile, Setting.hedgeBudgetPercent,
             Setting.leaseTTL, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
         ])

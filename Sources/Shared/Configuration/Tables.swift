@@ -40,6 +40,11 @@ extension Setting where Value == String {
 }
 
 extension Setting where Value == Nanoseconds {
+    package static var storeTimeout: Setting<Nanoseconds> {
+        .duration(
+            "store-timeout", .milliseconds(500)...(.seconds(600)), "30s",
+            "How long one request to S3 may take; the same in the whole cell.")
+    }
     package static var leaseTTL: Setting<Nanoseconds> {
         .duration(
             "lease-ttl", .milliseconds(100)...(.seconds(60)), "3s",
@@ -150,6 +155,12 @@ extension Setting where Value == Nanoseconds {
             "flush-age", .milliseconds(100)...(.seconds(3_600)), "30s",
             "How old records in the log become before they are moved to segments.")
     }
+    package static var unsureLimit: Setting<Nanoseconds> {
+        .duration(
+            "unsure-limit", .seconds(1)...(.seconds(86_400)), "24h",
+            "How long this channel goes on without its lease, by its log alone; at least five times"
+                + " --lease-ttl. Seals stay 30 times as long.")
+    }
     package static var dormancy: Setting<Nanoseconds> {
         .duration(
             "dormancy", .milliseconds(500)...(.seconds(86_400)), "60s",
@@ -219,6 +230,12 @@ extension Setting where Value == String {
 }
 
 extension Setting where Value == Nanoseconds {
+    package static var planWait: Setting<Nanoseconds> {
+        .duration(
+            "plan-wait", .seconds(2)...(.seconds(30 * 86_400)), "10m",
+            "How long the cell keeps objects that nothing refers to any more, for reads under way,"
+                + " which plan again after half of it.")
+    }
     package static var leaseMargin: Setting<Nanoseconds> {
         .duration(
             "lease-margin", 0...(.seconds(60)), "1s",
@@ -232,9 +249,9 @@ extension SettingTable {
         summary: "Serves the S2 API to clients.",
         settings: [
             Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
-            Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store, Setting.zone,
-            Setting.rpcTLSCertificate, Setting.rpcTLSKey, Setting.rpcTLSRoots,
-            Setting.inFlightBytes, Setting.responseBytes, Setting.adminListen,
+            Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store,
+            Setting.storeTimeout, Setting.zone, Setting.rpcTLSCertificate, Setting.rpcTLSKey,
+            Setting.rpcTLSRoots, Setting.inFlightBytes, Setting.responseBytes, Setting.adminListen,
             Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
         ])
 
@@ -243,8 +260,9 @@ extension SettingTable {
         summary: "Sequences streams and owns one write-ahead log.",
         settings: [
             Setting.rpcListen, Setting.rpcAddress, Setting.storageClass, Setting.metadata,
-            Setting.store, Setting.zone, Setting.rpcTLSCertificate, Setting.rpcTLSKey,
-            Setting.rpcTLSRoots, Setting.leaseTTL, Setting.lingerMax, Setting.flushAge,
+            Setting.store, Setting.storeTimeout, Setting.zone, Setting.rpcTLSCertificate,
+            Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.leaseTTL, Setting.unsureLimit,
+            Setting.lingerMax, Setting.flushAge,
             Setting.flushBytes, Setting.windowBytes, Setting.dormancy, Setting.adminListen,
             Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
         ])
@@ -269,7 +287,8 @@ extension SettingTable {
             ("cop run-task TASK [--dry-run]", "Does one task of background work once."),
         ],
         settings: [
-            Setting.metadata, Setting.store, Setting.channels, Setting.frontends, Setting.cacheys,
+            Setting.metadata, Setting.store, Setting.storeTimeout, Setting.planWait,
+            Setting.channels, Setting.frontends, Setting.cacheys,
             Setting.bgtasks, Setting.cacheyPort, Setting.host,
             Setting.frontendPort, Setting.rpcPort, Setting.adminPort, Setting.rootTokenFile,
             Setting.programs, Setting.zone, Setting.storageClass, Setting.leaseTTL,

@@ -11,8 +11,10 @@ package import Records
 /// An object is deleted in steps. Whatever takes the last row from a segment away leaves the
 /// object's name in the garbage (`unlinked`). After the longest read plan, and if no row refers to
 /// it, it is `condemned`: from then on no row may enter that refers to it. Once every transaction
-/// that was under way then is over, the object is deleted, and its name forgotten. So no clock,
-/// however wrong, lets an object go that a late flush still brings in.
+/// that was under way then is over it is `settled`: the object is deleted, and its name forgotten.
+/// The name of an object that no row ever named stays refused: whoever stored it may have been
+/// paused for long before it tells. So no clock, however wrong, lets an object go that a late flush
+/// still brings in.
 package protocol HousekeepingStore: MetadataStore {
     // MARK: Streams
 
@@ -64,16 +66,18 @@ package protocol HousekeepingStore: MetadataStore {
     func knownObjects(
         _ objects: [String], bucket: String
     ) async throws(MetadataError) -> Set<String>
-    /// Puts an object that nothing names into the garbage.
+    /// Puts an object that nothing names into the garbage; if its name is still refused, as
+    /// `condemned`.
     func unlinkObject(_ object: StoredObject) async throws(MetadataError)
-    /// Garbage whose object's key lies in `keys`, by key and bucket.
+    /// Garbage whose object's key lies in `keys`, by key and bucket. An object is found `condemned`
+    /// at least once before it is found `settled`.
     func scanGarbage(
         _ keys: Range<String>, after: StoredObject?, limit: Int
     ) async throws(MetadataError) -> Scan<Garbage, StoredObject>
     /// `unlinked` becomes `condemned` iff it was so for `age` milliseconds and no segment refers
     /// to the object.
     func condemn(_ object: StoredObject, age: UInt64) async throws(MetadataError) -> Bool
-    /// Takes a condemned object's name away.
+    /// The object of this name, condemned, is deleted: takes the name out of the garbage.
     func forgetObject(_ object: StoredObject) async throws(MetadataError)
 
     // MARK: Logs
@@ -177,11 +181,11 @@ package struct StoredObject: Sendable, Hashable {
 
 package struct Garbage: Sendable, Equatable {
     package enum Phase: String, Sendable {
-        case unlinked, condemned
+        case unlinked, condemned, settled
     }
     package var object: StoredObject
     package var phase: Phase
-    /// Milliseconds that it has been so.
+    /// Milliseconds since it was unlinked, or else condemned.
     package var age: UInt64
     /// Whether some segment still refers to the object.
     package var isReferenced: Bool
@@ -213,14 +217,18 @@ package struct LogGarbage: Sendable, Equatable {
     package var mark: Mark?
     /// Milliseconds since the channel was first found retired.
     package var retiredAge: UInt64?
+    /// For how long the channel trusted its log without its lease.
+    package var unsureMilliseconds: UInt64
 
     package init(
-        channel: ChannelRow, deletedEnd: ChunkIndex, mark: Mark?, retiredAge: UInt64?
+        channel: ChannelRow, deletedEnd: ChunkIndex, mark: Mark?, retiredAge: UInt64?,
+        unsureMilliseconds: UInt64 = ChannelRegistration.unsureMillisecondsDefault
     ) {
         self.channel = channel
         self.deletedEnd = deletedEnd
         self.mark = mark
         self.retiredAge = retiredAge
+        self.unsureMilliseconds = unsureMilliseconds
     }
 }
 

@@ -13,6 +13,7 @@ extension MemoryState {
             id: id, storageClass: registration.storageClass, zone: registration.zone,
             address: registration.address, state: .active, renewals: 0, load: .idle, flushedEnd: 0,
             sealedAt: nil, startedMilliseconds: now)
+        unsureMilliseconds[id] = registration.unsureMilliseconds
         return id
     }
 

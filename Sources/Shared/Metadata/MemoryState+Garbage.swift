@@ -14,28 +14,39 @@ extension MemoryState {
         Set(
             objects.filter {
                 let object = StoredObject(bucket: bucket, key: $0)
-                return housekeeping.garbage[object] != nil || isReferenced(object)
+                let isWaiting = housekeeping.garbage[object].map { !$0.isGone } ?? false
+                return isWaiting || isReferenced(object)
             })
     }
 
     mutating func unlinkObject(_ object: StoredObject, now: UInt64) {
-        guard housekeeping.garbage[object] == nil, !isReferenced(object) else { return }
-        housekeeping.garbage[object] = .init(since: now, isCondemned: false)
+        guard !isReferenced(object) else { return }
+        guard let entry = housekeeping.garbage[object] else {
+            housekeeping.garbage[object] = .init(since: now, isCondemned: false, isOrphan: true)
+            return
+        }
+        guard entry.isGone else { return }
+        housekeeping.garbage[object]?.isGone = false
+        housekeeping.garbage[object]?.since = now
     }
 
-    func scanGarbage(
+    mutating func scanGarbage(
         _ keys: Range<String>, after: StoredObject?, limit: Int, now: UInt64
     ) -> Scan<Garbage, StoredObject> {
         let wanted = Name(keys.lowerBound)..<Name(keys.upperBound)
-        let objects = housekeeping.garbage.keys
+        let objects = housekeeping.garbage.filter { !$0.value.isGone }.keys
             .filter { wanted.contains(Name($0.key)) && (after.map($0.isBehind) ?? true) }
             .sorted { $1.isBehind($0) }.prefix(limit)
         let items = objects.compactMap { object in
             housekeeping.garbage[object].map { entry in
                 Garbage(
-                    object: object, phase: entry.isCondemned ? .condemned : .unlinked,
+                    object: object, phase: entry.phase,
                     age: now - min(now, entry.since), isReferenced: isReferenced(object))
             }
+        }
+        // Every operation is one step: none is under way between two.
+        for object in objects where housekeeping.garbage[object]?.isCondemned == true {
+            housekeeping.garbage[object]?.isSettled = true
         }
         return Scan(items, next: objects.count == limit ? objects.last : nil)
     }
@@ -44,12 +55,16 @@ extension MemoryState {
         guard let entry = housekeeping.garbage[object], !entry.isCondemned,
             now >= entry.since, now - entry.since >= age, !isReferenced(object)
         else { return false }
-        housekeeping.garbage[object] = .init(since: now, isCondemned: true)
+        housekeeping.garbage[object]?.isCondemned = true
+        housekeeping.garbage[object]?.since = now
         return true
     }
 
     mutating func forgetObject(_ object: StoredObject) {
-        if housekeeping.garbage[object]?.isCondemned == true {
+        guard let entry = housekeeping.garbage[object], entry.isCondemned else { return }
+        if entry.isOrphan {
+            housekeeping.garbage[object]?.isGone = true
+        } else {
             housekeeping.garbage[object] = nil
         }
     }
@@ -69,7 +84,8 @@ extension MemoryState {
             return LogGarbage(
                 channel: row, deletedEnd: entry.deletedEnd,
                 mark: entry.mark.map { .init(end: $0.end, age: now - min(now, $0.since)) },
-                retiredAge: entry.retiredSince.map { now - min(now, $0) })
+                retiredAge: entry.retiredSince.map { now - min(now, $0) },
+                unsureMilliseconds: unsureMilliseconds[row.id] ?? 0)
         }
         return Scan(items, next: rows.count == limit ? rows.last?.id : nil)
     }
@@ -103,6 +119,12 @@ extension MemoryState {
         leases.filter { Name($0.key).bytes.starts(with: prefix.utf8) }
             .map { NamedLease(name: $0.key, holder: $0.value.holder, renewals: $0.value.renewals) }
             .sorted { Name($0.name) < Name($1.name) }
+    }
+}
+
+extension HousekeepingState.GarbageEntry {
+    fileprivate var phase: Garbage.Phase {
+        isSettled ? .settled : isCondemned ? .condemned : .unlinked
     }
 }
 

@@ -12,6 +12,12 @@ struct HousekeepingState {
     struct GarbageEntry {
         var since: UInt64
         var isCondemned: Bool
+        /// Was found condemned.
+        var isSettled = false
+        /// No segment ever referred to it.
+        var isOrphan = false
+        /// Deleted; its name stays refused.
+        var isGone = false
     }
     struct EmptyEntry {
         var tail: SeqNum
@@ -101,8 +107,8 @@ extension MemoryState {
         streams[stream]?.segments.removeAll { starts.contains($0.start.seqNum) }
         for row in rows {
             housekeeping.created[row.name] = nil
-            let isCondemned = housekeeping.garbage[row.storedObject]?.isCondemned ?? false
-            housekeeping.garbage[row.storedObject] = .init(since: now, isCondemned: isCondemned)
+            housekeeping.garbage[row.storedObject, default: .init(since: now, isCondemned: false)]
+                .since = now
         }
     }
 

@@ -41,6 +41,9 @@ struct MemoryState {
     var leases: [String: LeaseEntry] = [:]
     var housekeeping = HousekeepingState()
     var cacheys = CacheyRows()
+    var terms = MemoryTerms()
+    /// As channels registered it.
+    var unsureMilliseconds: [ChannelID: UInt64] = [:]
 
     // MARK: Basins
 

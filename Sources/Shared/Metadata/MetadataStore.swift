@@ -180,11 +180,18 @@ package struct ChannelRegistration: Sendable, Equatable {
     package var storageClass: String
     package var zone: String
     package var address: String
+    /// For how long it trusts its log while it is unsure of its lease: its seal stays far longer.
+    package var unsureMilliseconds: UInt64
+    package static let unsureMillisecondsDefault: UInt64 = 86_400_000
 
-    package init(storageClass: String, zone: String, address: String) {
+    package init(
+        storageClass: String, zone: String, address: String,
+        unsureMilliseconds: UInt64 = unsureMillisecondsDefault
+    ) {
         self.storageClass = storageClass
         self.zone = zone
         self.address = address
+        self.unsureMilliseconds = unsureMilliseconds
     }
 }
 

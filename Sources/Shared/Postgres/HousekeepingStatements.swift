@@ -108,27 +108,44 @@ extension Statement {
         WHERE EXISTS (
                 SELECT FROM millrace.segment s WHERE s.object = o.object AND s.bucket = $2)
             OR EXISTS (
-                SELECT FROM millrace.garbage g WHERE g.object = o.object AND g.bucket = $2)
+                SELECT FROM millrace.garbage g
+                WHERE g.object = o.object AND g.bucket = $2 AND NOT g.is_gone)
         """)
 
     static let unlinkObject = Statement(
         "unlink_object",
         """
-        INSERT INTO millrace.garbage (bucket, object)
-        SELECT g.bucket, g.object FROM (VALUES ($1::text, $2::text)) AS g (bucket, object)
-        WHERE NOT \(isReferenced) ON CONFLICT DO NOTHING
+        INSERT INTO millrace.garbage AS old (bucket, object, is_orphan)
+        SELECT g.bucket, g.object, true FROM (VALUES ($1::text, $2::text)) AS g (bucket, object)
+        WHERE NOT \(isReferenced)
+        ON CONFLICT (object, bucket) DO UPDATE
+            SET is_gone = false, since_milliseconds = millrace.now_milliseconds()
+            WHERE old.is_gone
         """)
 
     /// First key, end of keys, after: key and bucket, limit.
+    ///
+    /// The horizon of a condemned object is the first transaction of which it is certain that it
+    /// sees the object condemned; once no earlier one is under way, the object is settled. (A
+    /// horizon from the future is another cluster's.)
     static let scanGarbage = Statement(
         "scan_garbage",
         """
-        SELECT g.bucket, g.object, g.is_condemned, millrace.age(g.since_milliseconds),
-            \(isReferenced)
-        FROM millrace.garbage g
-        WHERE g.object >= $1 AND g.object < $2
-            AND ($3::text IS NULL OR (g.object, g.bucket) > ($3, $4::text))
-        ORDER BY g.object, g.bucket LIMIT $5
+        WITH page AS MATERIALIZED (
+            SELECT *, pg_current_snapshot() AS seen FROM millrace.garbage
+            WHERE object >= $1 AND object < $2 AND NOT is_gone
+                AND ($3::text IS NULL OR (object, bucket) > ($3, $4::text))
+            ORDER BY object, bucket LIMIT $5
+        ), stamped AS (
+            UPDATE millrace.garbage g SET horizon = pg_snapshot_xmax(p.seen)
+            FROM page p
+            WHERE g.object = p.object AND g.bucket = p.bucket AND p.is_condemned
+                AND (p.horizon IS NULL OR p.horizon > pg_snapshot_xmax(p.seen))
+        )
+        SELECT g.bucket, g.object, g.is_condemned,
+            coalesce(g.is_condemned AND g.horizon <= pg_snapshot_xmin(g.seen), false),
+            millrace.age(g.since_milliseconds), \(isReferenced)
+        FROM page g ORDER BY g.object, g.bucket
         """)
 
     static let condemn = Statement(
@@ -142,8 +159,7 @@ extension Statement {
         """)
 
     static let forgetObject = Statement(
-        "forget_object",
-        "DELETE FROM millrace.garbage WHERE bucket = $1 AND object = $2 AND is_condemned")
+        "forget_object", "SELECT millrace.forget_object($1, $2)")
 
     // MARK: Logs
 
@@ -156,7 +172,7 @@ extension Statement {
             c.started_milliseconds, coalesce(l.deleted_end, 0), l.marked_end,
             CASE WHEN l.marked_end IS NOT NULL THEN millrace.age(l.marked_milliseconds) END,
             CASE WHEN l.retired_milliseconds IS NOT NULL
-                THEN millrace.age(l.retired_milliseconds) END
+                THEN millrace.age(l.retired_milliseconds) END, c.unsure_milliseconds
         FROM millrace.channel c LEFT JOIN millrace.log_garbage l ON l.channel = c.id
         WHERE c.id > $1 AND c.id % $2 = $3 AND NOT coalesce(l.is_gone, false)
         ORDER BY c.id LIMIT $4

@@ -10,7 +10,10 @@ extension PostgresMetadata {
     package func registerChannel(
         _ registration: ChannelRegistration
     ) async throws(MetadataError) -> ChannelID {
-        let values = [registration.storageClass, registration.zone, registration.address]
+        let values = [
+            registration.storageClass, registration.zone, registration.address,
+            String(registration.unsureMilliseconds),
+        ]
         let answer = try await ask(.registerChannel, values, writes: .unguarded)
         var row = ColumnReader(answer.rows)
         return try row.channelID()

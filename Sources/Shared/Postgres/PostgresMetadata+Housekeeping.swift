@@ -124,12 +124,14 @@ extension PostgresMetadata: HousekeepingStore {
         let values = [
             keys.lowerBound, keys.upperBound, after?.key, after?.bucket, String(limit),
         ]
-        let rows = try await ask(.scanGarbage, values).rows
+        let rows = try await ask(.scanGarbage, values, writes: .guarded).rows
         let items = try each(rows) { row throws(MetadataError) in
-            Garbage(
-                object: StoredObject(bucket: try row.text(), key: try row.text()),
-                phase: try row.flag() ? .condemned : .unlinked, age: try row.number(),
-                isReferenced: try row.flag())
+            let object = StoredObject(bucket: try row.text(), key: try row.text())
+            let (isCondemned, isSettled) = (try row.flag(), try row.flag())
+            return Garbage(
+                object: object,
+                phase: isSettled ? .settled : isCondemned ? .condemned : .unlinked,
+                age: try row.number(), isReferenced: try row.flag())
         }
         return Scan(items, next: items.count == limit ? items.last?.object : nil)
     }
@@ -160,7 +162,8 @@ extension PostgresMetadata: HousekeepingStore {
             return LogGarbage(
                 channel: channel, deletedEnd: deletedEnd,
                 mark: markedEnd.map { .init(end: $0, age: markAge ?? 0) },
-                retiredAge: try row.numberIfAny())
+                retiredAge: try row.numberIfAny(),
+                unsureMilliseconds: try row.number())
         }
         return Scan(items, next: items.count == limit ? items.last?.channel.id : nil)
     }

@@ -80,7 +80,8 @@ extension Statement {
     static let registerChannel = Statement(
         "register_channel",
         """
-        INSERT INTO millrace.channel (storage_class, zone, address) VALUES ($1, $2, $3)
+        INSERT INTO millrace.channel (storage_class, zone, address, unsure_milliseconds)
+        VALUES ($1, $2, $3, $4)
         RETURNING id
         """)
 

@@ -168,7 +168,9 @@ package final class Host {
                     .denied,
                     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for \(settings[.store])")
             }
-            store = try S3Store(location, credentials: credentials)
+            var limits = S3Store.Limits()
+            limits.requestNanosecondsMax = settings[.storeTimeout]
+            store = try S3Store(location, credentials: credentials, limits: limits)
         }
         metrics.counter("store_stored_bytes_total", help: "Bytes of objects stored.") {
             store.statistics.bytesStored
