@@ -17,8 +17,8 @@ final class Cell {
     private var environment: [String: String]
     private var cop: Program?
 
-    /// Nothing runs yet.
-    init(_ store: Store) throws {
+    /// Nothing runs yet. `settings` are environment variables, without their `MILLRACE_`.
+    init(_ store: Store, settings: [String: String] = [:]) throws {
         let server = try Self.variable("MILLRACE_TEST_POSTGRES")
         database = "cell_\(UInt64.random(in: 0...(.max)))"
         folder = FileManager.default.temporaryDirectory.appending(path: "millrace-\(database)")
@@ -38,6 +38,7 @@ final class Cell {
         environment["MILLRACE_CACHEY_PORT"] = "\(ports.cachey)"
         environment["MILLRACE_FRONTENDS"] = "2"
         environment["MILLRACE_CHANNELS"] = "2"
+        for (name, value) in settings { environment["MILLRACE_" + name] = value }
         switch store {
         case .folder: environment["MILLRACE_STORE"] = folder.appending(path: "objects").path
         case .s3:
@@ -104,11 +105,13 @@ final class Cell {
                 let bytes = FileManager.default.contents(atPath: "/proc/\(id)/cmdline")
             else { continue }
             let words = bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-            let isOurs = words.first.map { $0.hasSuffix("/frontend") || $0.hasSuffix("/channel") }
+            let isOurs = words.first.map { word in
+                ["/frontend", "/channel", "/bgtask"].contains { word.hasSuffix($0) }
+            }
             let address = "127.0.0.1:\(port)"
             for (option, value) in zip(words, words.dropFirst())
             where isOurs == true && value == address
-                && (option == "--listen" || option == "--rpc-listen")
+                && ["--listen", "--rpc-listen", "--admin-listen"].contains(option)
             {
                 return id
             }
@@ -127,14 +130,21 @@ final class Cell {
             .trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
+    /// The output of `cop` with a command, in words for people.
+    func say(_ words: String...) throws -> String {
+        try Program.run(Self.product("cop"), words, environment)
+    }
+
     /// The output of `cop` with a command.
     func ask(_ words: String...) throws -> String {
         try Program.run(Self.product("cop"), words + ["--output", "json"], environment)
     }
 
     /// The channel that owns a stream, and its RPC port.
-    func owner(of stream: String) throws -> (channel: Int, port: Int) {
-        let answer = try ask("locate", "s2://cell-test-basin/\(stream)")
+    func owner(
+        of stream: String, basin: String = "cell-test-basin"
+    ) throws -> (channel: Int, port: Int) {
+        let answer = try ask("locate", "s2://\(basin)/\(stream)")
         let object = try JSONSerialization.jsonObject(with: Data(answer.utf8)) as? [String: Any]
         guard let channel = object?["channel"] as? Int, let address = object?["address"] as? String,
             let port = address.split(separator: ":").last.flatMap({ Int($0) })
@@ -216,7 +226,7 @@ struct Ports {
                     base, base + 1, base + 3, base + 5, base + 11, base + 12, base + 20, base + 21,
                     base + 22,
                 ]
-                + [base + 61, base + 71, base + 72, base + 91, base + 101]
+                + [base + 61, base + 71, base + 72, base + 91, base + 101, base + 102]
             if all.allSatisfy(isFree) {
                 return Ports(
                     frontends: base, rpc: base + 10, admin: base + 20, cachey: base + 5,

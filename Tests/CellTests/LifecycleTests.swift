@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Testing
+
+/// The whole life of streams, with every wait as short as it may be: they are appended to, flushed,
+/// merged, trimmed, expired, emptied and deleted, while a channel and a worker are killed. Then all
+/// objects and rows are counted, by a program that asks nothing of the cell.
+@Suite(.serialized, .timeLimit(.minutes(5)))
+struct LifecycleTests {
+    private static let settings = [
+        "BGTASKS": "2", "PLAN_WAIT": "3s", "CONDEMNED_WAIT": "0", "ORPHAN_WAIT": "20s",
+        "STORE_TIMEOUT": "2s", "TASK_INTERVAL": "1s", "SWEEP_INTERVAL": "2s", "TASK_LEASE": "3s",
+        "FLUSH_AGE": "300ms", "DORMANCY": "1s", "UNSURE_LIMIT": "15s", "SEAL_WAIT": "1s",
+    ]
+    private static let (rounds, kill) = (10, 4)
+
+    /// What the audit found, summed up in its last line.
+    private struct Audit: Decodable {
+        var objects, segment_objects, last_words, silent_streams, seals, missing, leaked: Int
+        var streams, segments, refused_names: Int
+    }
+
+    @Test(arguments: [Cell.Store.folder, .s3])
+    func nothingIsLeakedAndNothingIsMissing(_ store: Cell.Store) throws {
+        let cell = try Cell(store, settings: Self.settings)
+        do {
+            try cell.start()
+            try live(cell)
+            try settle(cell)
+            try stop(cell)
+        } catch {
+            let log = cell.logTail
+            try cell.remove()
+            throw CellError("\(error)\n--- the cell's log ---\n\(log)")
+        }
+        try cell.remove()
+    }
+
+    /// The streams' lives, and that of a reader through all of them.
+    private func live(_ cell: Cell) throws {
+        let work = try cell.script(
+            "lifecycle.py",
+            ["\(Self.rounds)", "\(Self.kill)", cell.endpoint(1), cell.endpoint(2)])
+        try work.waitFor("ROUND \(Self.kill)")
+        try cell.runScript("audit.py", "plant")
+        let victim = try cell.owner(of: "kept-0", basin: "life-basin")
+        try cell.kill(port: victim.port)
+        try cell.kill(port: cell.ports.admin + 81)
+        try work.tell("broken")
+        try askAboutTasks(cell)
+        try work.waitFor("WORKED")
+        // All that may go is gone; the readers are still there.
+        var last = ""
+        do {
+            try waitUntil("nothing is left over") {
+                let (found, text) = try audit(cell)
+                last = text
+                guard found.missing == 0 else { throw CellError(text) }
+                return found.leaked == 0
+            }
+        } catch {
+            throw CellError("\(error)\n\(last)\n\(work.text)")
+        }
+        try work.tell("verify")
+        let said = try work.finish(within: 60)
+        #expect(said.contains("verified 10 streams"), "\(said)")
+        #expect(said.contains("the old reader got"), "\(said)")
+    }
+
+    /// What must be left, to the object.
+    private func settle(_ cell: Cell) throws {
+        // To read a stream may open it.
+        try waitUntil("no stream is open") { try cell.ask("list-streamlets") == "" }
+        try waitUntil("what came of that is collected") { try audit(cell).0.leaked == 0 }
+        let (found, text) = try audit(cell)
+        #expect(found.missing == 0 && found.leaked == 0, "\(text)")
+        #expect(found.streams == 10, "\(text)")
+        // The killed channel's.
+        #expect(found.seals == 1, "\(text)")
+        // The stream that was trimmed to its end, and the one whose records all expired.
+        #expect(found.silent_streams == 2 && found.last_words >= 1, "\(text)")
+        #expect(found.objects == found.segment_objects + found.last_words + found.seals, "\(text)")
+        // Of ten rounds each: merged.
+        #expect(found.segments < 3 * 10, "\(text)")
+        // The planted one's at least, should its flush still come.
+        #expect(found.refused_names >= 1, "\(text)")
+        for kind in ["wal-gc", "segment-gc", "trim", "orphan-sweep", "stream-deletion"] {
+            let said = try cell.say("run-task", kind, "--dry-run")
+            #expect(said == "would do: nothing\n", "\(kind): \(said)")
+        }
+    }
+
+    /// A cell that is stopped in order leaves logs of which nothing is needed any more.
+    private func stop(_ cell: Cell) throws {
+        try cell.stop()
+        let (found, text) = try audit(cell, "--stopped")
+        #expect(found.missing == 0 && found.leaked == 0, "\(text)")
+    }
+
+    /// What the commands say of background work.
+    private func askAboutTasks(_ cell: Cell) throws {
+        let kinds = [
+            "basin-deletion", "compaction", "delete-on-empty", "orphan-sweep", "retention",
+            "segment-gc", "stream-deletion", "trim", "wal-gc",
+        ]
+        let parts = try cell.say("list-tasks").split(separator: "\n").map {
+            $0.split(separator: " ")
+        }
+        #expect(parts.allSatisfy { $0.count == 4 && Int($0[3]) != nil }, "\(parts)")
+        #expect(Set(parts.map { String($0[0]) }) == Set(kinds))
+        #expect(parts.count == 33)
+        let one = try cell.ask("list-tasks", "trim")
+        #expect(one.split(separator: "\n").count == 4)
+        #expect(one.contains(#"{"task":"trim","part":"0-of-4","holder":""#), "\(one)")
+
+        // A dry run changes nothing, so that two say the same.
+        let dry = try cell.ask("run-task", "orphan-sweep", "--dry-run")
+        #expect(dry == #"{"dry_run":true}"# + "\n", "\(dry)")
+        let done = try cell.ask("run-task", "wal-gc")
+        #expect(done.hasPrefix(#"{"dry_run":false"#), "\(done)")
+        #expect(throws: CellError.self) { try cell.ask("run-task", "no-such-task") }
+    }
+
+    private func audit(_ cell: Cell, _ options: String...) throws -> (Audit, String) {
+        let text = try cell.script("audit.py", ["count"] + options).finish(within: 60)
+        let last = text.split(separator: "\n").last ?? ""
+        return (try JSONDecoder().decode(Audit.self, from: Data(last.utf8)), text)
+    }
+}

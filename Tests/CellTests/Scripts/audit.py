@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what a cell keeps, from outside: every object in its store, every row in its database.
+
+    audit.py plant    puts an object there that no row names, as a flush that died would
+    audit.py count    says what is MISSING and what is LEAKED, and how much of all there is
+
+Nothing of the cell is asked. The store is walked (a folder) or listed (S3); what is legitimate
+follows from the rows and from the objects' own directories.
+"""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+from bucket import open_bucket
+
+SHARED = dict(env=os.environ, check=True, capture_output=True, text=True)
+
+
+def rows(query):
+    """The rows of a query, as lists of texts."""
+    words = ["psql", "-qXAt", "-F", "\t", "-c", query, os.environ["MILLRACE_METADATA"]]
+    lines = subprocess.run(words, **SHARED).stdout.splitlines()
+    return [line.split("\t") for line in lines]
+
+
+def mix(seed):
+    mask = (1 << 64) - 1
+    state = (seed + 0x9E3779B97F4A7C15) & mask
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+    return state ^ (state >> 31)
+
+
+def segment_key(identifier):
+    high, low = identifier >> 64, identifier & ((1 << 64) - 1)
+    return "seg/%02x/%032x" % (mix(mix(high) ^ low) >> 56, identifier)
+
+
+def plant(bucket):
+    """A copy of a segment object that is in use, under a name of its own; and a doctor's probe."""
+    [[known]] = rows("SELECT object FROM millrace.segment LIMIT 1")
+    orphan = segment_key(int.from_bytes(os.urandom(16), "big"))
+    bucket.put(orphan, bucket.get(known))
+    bucket.put("doctor/left-behind", b"probe")
+    print("planted", orphan)
+
+
+def spans(body):
+    """(stream, start, end) of each segment in an object's directory."""
+    count = struct.unpack_from("<I", body, len(body) - TRAILER + 8)[0]
+    start = len(body) - TRAILER - 80 * count
+    for entry in range(count):
+        at = start + 80 * entry
+        first, end = struct.unpack_from("<QQ", body, at + 16)
+        yield "%016x%016x" % struct.unpack_from("<QQ", body, at), first, end
+
+
+TRAILER = 24
+
+
+def check_logs(keys, missing, leaked):
+    """Of logs nothing may be left but seals, and what came in behind a seal too late to count."""
+    channels = rows(
+        "SELECT c.id, c.state, c.flushed_end, c.sealed_at, coalesce(l.is_gone, false)"
+        " FROM millrace.channel c LEFT JOIN millrace.log_garbage l ON l.channel = c.id")
+    by_id = {int(c[0]): c for c in channels}
+    seals = 0
+    for key in keys:
+        channel, index = (int(part) for part in key.split("/")[1:])
+        _, state, flushed, sealed, gone = by_id.get(channel, (0, "unknown", "0", "", "t"))
+        if sealed and index == int(sealed) and gone == "f":
+            seals += 1
+        elif not sealed or index < int(sealed) or gone == "t":
+            leaked.append("%s of a log that is %s, flushed up to %s" % (key, state, flushed))
+    for identifier, state, _, sealed, gone in channels:
+        key = "wal/%020d/%020d" % (int(identifier), int(sealed or 0))
+        if sealed and gone == "f" and key not in keys:
+            missing.append("the seal " + key)
+        if state not in ("active", "retired") and "--stopped" not in sys.argv:
+            leaked.append("channel %s is %s" % (identifier, state))
+    return seals
+
+
+def named_objects():
+    return {row[0] for row in rows("SELECT DISTINCT object FROM millrace.segment")}
+
+
+def check_segments(bucket, keys, before, missing, leaked):
+    """Every object a row names is there; every other is the last word of a stream that lives."""
+    named = named_objects()
+    missing += ["the object " + key for key in sorted((before & named) - keys)]
+    tails = dict(rows(
+        "SELECT replace(s.id::text, '-', ''), s.tail_seq_num FROM millrace.stream s"
+        " WHERE s.deleted_milliseconds IS NULL AND s.tail_seq_num > 0 AND NOT EXISTS ("
+        "SELECT FROM millrace.segment g WHERE g.stream = s.id"
+        " AND g.end_seq_num = s.tail_seq_num)"))
+    words = 0
+    for key in sorted(keys - named - before):
+        body = bucket.get(key)
+        # Between the listing and now it went.
+        if body is None:
+            continue
+        entries = list(spans(body))
+        is_word = all(first == end for _, first, end in entries) and any(
+            tails.get(stream) == str(end) for stream, _, end in entries)
+        if is_word:
+            words += 1
+        else:
+            leaked.append("%s, %d bytes" % (key, len(body)))
+    return len(named), words, len(tails)
+
+
+def check_rows(leaked):
+    for name, query in [
+        ("deleted streams", "SELECT basin || '/' || name FROM millrace.stream"
+         " WHERE deleted_milliseconds IS NOT NULL"),
+        ("deleted basins", "SELECT name FROM millrace.basin"
+         " WHERE deleted_milliseconds IS NOT NULL"),
+        ("trimmed segments", "SELECT s.name || ' ' || g.start_seq_num FROM millrace.segment g"
+         " JOIN millrace.stream s ON s.id = g.stream WHERE g.end_seq_num <= s.trim_point"),
+        ("garbage", "SELECT g.object FROM millrace.garbage g WHERE NOT g.is_gone AND NOT EXISTS"
+         " (SELECT FROM millrace.segment s WHERE s.object = g.object)"),
+        ("marks", "SELECT channel FROM millrace.log_garbage WHERE marked_end IS NOT NULL"),
+        ("empty streams", "SELECT stream FROM millrace.empty_stream"),
+    ]:
+        leaked += ["%s: %s" % (name, row[0]) for row in rows(query)]
+
+
+def count(bucket):
+    # Rows before objects, and again behind them: what comes and goes meanwhile is no fault.
+    missing, leaked = [], []
+    check_rows(leaked)
+    before = named_objects()
+    keys = set(bucket.list())
+    logs = {key for key in keys if key.startswith("wal/")}
+    segments = {key for key in keys if key.startswith("seg/")}
+    seals = check_logs(logs, missing, leaked)
+    objects, words, silent = check_segments(bucket, segments, before, missing, leaked)
+    leaked += sorted(keys - logs - segments)
+    for what in missing:
+        print("MISSING", what)
+    for what in leaked:
+        print("LEAKED", what)
+    print(json.dumps({
+        "objects": len(keys), "segment_objects": objects, "last_words": words,
+        "silent_streams": silent, "seals": seals, "missing": len(missing), "leaked": len(leaked),
+        "streams": int(rows("SELECT count(*) FROM millrace.stream")[0][0]),
+        "segments": int(rows("SELECT count(*) FROM millrace.segment")[0][0]),
+        "refused_names": int(rows("SELECT count(*) FROM millrace.garbage WHERE is_gone")[0][0]),
+    }, sort_keys=True))
+
+
+if __name__ == "__main__":
+    {"plant": plant, "count": count}[sys.argv[1]](open_bucket(os.environ))
