@@ -22,6 +22,7 @@ private enum FrontendProgram {
                 ? nil : try RootToken.load(path: settings[.rootTokenFile]))
         limits.processInFlightBytesMax = settings[.inFlightBytes]
         limits.processResponseBytesMax = settings[.responseBytes]
+        limits.streamCacheBytesMax = settings[.streamCacheBytes]
         limits.zone = settings[.zone]
         let tls = try tlsFiles(settings)
         try await host.awaitMetadata()

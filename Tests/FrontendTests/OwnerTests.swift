@@ -120,16 +120,26 @@ import Testing
         #expect(try !bench.run { await bench.cell.refresh(lookup, deleted: false) })
     }
 
-    @Test func theCacheForgetsWhatIsNotUsed() {
-        var cache = RecentCache<Int, Int>(limit: 4)
-        for i in 0..<100 {
-            cache.set(i, i)
-            #expect(cache.value(i) == i)
-            #expect(cache.value(0) == 0, "what is used stays")
+    @Test func unusedStreamsAreForgotten() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        // Behind the cache's back, so that it can be told from the metadata.
+        try bench.run {
+            _ = try await bench.metadata.deleteStream(basin: DataBench.basin, name: "s")
         }
-        #expect(cache.value(50) == nil)
-        cache.remove(0)
-        #expect(cache.value(0) == nil)
+        func isRemembered() -> Bool {
+            let found = try? bench.run {
+                try await bench.cell.lookup(basin: DataBench.basin, name: "s", fresh: false)
+            }
+            return found != nil
+        }
+        for _ in 0..<10 {
+            #expect(isRemembered(), "it is in use")
+            bench.loop.advance(.seconds(100))
+        }
+        #expect(isRemembered())
+        bench.loop.advance(.seconds(250))
+        #expect(!isRemembered())
     }
 
     @Test func assignmentsSpreadBeforeLoadReportsCome() throws {

@@ -16,7 +16,11 @@ package final class Cell {
     let world: FrontendWorld
     let limits: FrontendLimits
     let directory: ChannelDirectory
-    private var cache = RecentCache<StreamKey, StreamLookup>(limit: 100_000)
+    private var cache: StreamCache
+    private var cacheAging: Timer?
+    /// A stream that nobody used for so long, or twice as long, is forgotten: its channel will have
+    /// closed it.
+    private static let cacheIdleNanoseconds: Nanoseconds = .seconds(120)
     /// Streams whose owner is being sought: one search serves all who ask.
     private var searches: [StreamID: Signal<Result<Owner, APIError>>] = [:]
 
@@ -24,6 +28,13 @@ package final class Cell {
         self.world = world
         self.limits = limits
         directory = ChannelDirectory(world: world, limits: limits)
+        cache = StreamCache(bytesMax: limits.streamCacheBytesMax)
+        world.metrics.gauge("cached_streams", help: "Streams whose owner is remembered.") {
+            [weak self] in Double(self?.cache.count ?? 0)
+        }
+        world.metrics.gauge("stream_cache_bytes", help: "Bytes of the cache of streams.") {
+            [weak self] in Double(self?.cache.bytes ?? 0)
+        }
     }
 
     /// Begins to keep the list of channels.
@@ -63,8 +74,7 @@ package final class Cell {
     private func find(
         basin: String, name: String, fresh: Bool
     ) async throws(APIError) -> StreamLookup? {
-        let key = StreamKey(basin: basin, name: name)
-        if !fresh, let cached = cache.value(key) { return cached }
+        if !fresh, let cached = cache.value(basin: basin, name: name) { return cached }
         let found: StreamLookup?
         do throws(MetadataError) {
             found = try await world.metadata.stream(basin: basin, name: name)
@@ -72,7 +82,7 @@ package final class Cell {
             throw APIError(error, about: .stream)
         }
         guard let found else {
-            cache.remove(key)
+            cache.remove(basin: basin, name: name)
             return nil
         }
         try remember(found)
@@ -81,12 +91,24 @@ package final class Cell {
 
     /// Caches a stream that has an owner, forgets one that has none; throws for one that dies.
     private func remember(_ found: StreamLookup) throws(APIError) {
-        let key = StreamKey(basin: found.stream.basin, name: found.stream.name)
-        if found.stream.deletedMilliseconds != nil {
-            cache.remove(key)
-            throw Self.deletionPending(found.stream.name)
+        let isDying = found.stream.deletedMilliseconds != nil
+        if isDying || found.owner == nil {
+            cache.remove(basin: found.stream.basin, name: found.stream.name)
+        } else {
+            cache.set(found)
+            ageCacheLater()
         }
-        if found.owner == nil { cache.remove(key) } else { cache.set(key, found) }
+        if isDying { throw Self.deletionPending(found.stream.name) }
+    }
+
+    private func ageCacheLater() {
+        guard cacheAging == nil else { return }
+        cacheAging = world.loop.after(Self.cacheIdleNanoseconds) { [weak self] in
+            guard let self else { return }
+            self.cacheAging = nil
+            self.cache.age()
+            if !self.cache.isEmpty { self.ageCacheLater() }
+        }
     }
 
     /// Nil to look again: somebody else created it, or the basin is gone since.
@@ -114,8 +136,8 @@ package final class Cell {
 
     /// What is cached of the stream is no longer believed.
     package func forget(_ stream: Stream) {
-        let key = StreamKey(basin: stream.basin, name: stream.name)
-        if cache.value(key)?.stream.id == stream.id { cache.remove(key) }
+        guard cache.id(basin: stream.basin, name: stream.name) == stream.id else { return }
+        cache.remove(basin: stream.basin, name: stream.name)
     }
 
     static func notFound(_ name: String) -> APIError {
@@ -289,44 +311,5 @@ package struct AutoCreation {
     package init(use: Use, wish: StreamConfigWish) {
         self.use = use
         self.wish = wish
-    }
-}
-
-private struct StreamKey: Hashable {
-    let basin: String
-    let name: String
-}
-
-/// A map that forgets what was not used lately: at most `limit` values, and every value used since
-/// the last half of them came in is there.
-struct RecentCache<Key: Hashable, Value> {
-    private let limit: Int
-    private var young: [Key: Value] = [:]
-    private var old: [Key: Value] = [:]
-
-    init(limit: Int) {
-        precondition(limit >= 2, "two halves hold something each")
-        self.limit = limit
-    }
-
-    mutating func value(_ key: Key) -> Value? {
-        if let value = young[key] { return value }
-        guard let value = old[key] else { return nil }
-        set(key, value)
-        return value
-    }
-
-    mutating func set(_ key: Key, _ value: Value) {
-        if young.count >= limit / 2, young[key] == nil {
-            old = young
-            young = [:]
-        }
-        young[key] = value
-        old[key] = nil
-    }
-
-    mutating func remove(_ key: Key) {
-        young[key] = nil
-        old[key] = nil
     }
 }

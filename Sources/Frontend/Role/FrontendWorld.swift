@@ -49,6 +49,8 @@ package struct FrontendLimits: Sendable {
     package var processInFlightBytesMax = 128 << 20
     package var streamInFlightBytesMax = 8 << 20
     package var sessionInFlightBytesMax = 5 << 20
+    /// Bytes of what is remembered of streams and their owners.
+    package var streamCacheBytesMax = 64 << 20
     /// Bytes of one unary request's body, before and after decompression.
     package var bodyBytesMax = 16 << 20
     /// How long a call to a channel or to metadata may take.

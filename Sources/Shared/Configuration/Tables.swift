@@ -126,6 +126,12 @@ extension Setting where Value == Int {
             "response-bytes", (8 << 20)...(64 << 30), "256MiB",
             "Bytes that this process holds for readers, fetched or not yet taken, at most.")
     }
+
+    package static var streamCacheBytes: Setting {
+        .bytes(
+            "stream-cache-bytes", (1 << 20)...(64 << 30), "64MiB",
+            "Bytes of what this process remembers of streams and their owners, about 250 each.")
+    }
 }
 
 // The channel's.
@@ -251,8 +257,9 @@ extension SettingTable {
             Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
             Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store,
             Setting.storeTimeout, Setting.zone, Setting.rpcTLSCertificate, Setting.rpcTLSKey,
-            Setting.rpcTLSRoots, Setting.inFlightBytes, Setting.responseBytes, Setting.adminListen,
-            Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
+            Setting.rpcTLSRoots, Setting.inFlightBytes, Setting.responseBytes,
+            Setting.streamCacheBytes, Setting.adminListen, Setting.drainTimeout,
+            Setting.superviseByStdin, Setting.logLevel,
         ])
 
     package static let channel = SettingTable(
