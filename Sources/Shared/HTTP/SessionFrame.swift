@@ -106,14 +106,14 @@ package enum SessionFrameError: Error, Sendable, Equatable {
 /// length out of bounds is refused as soon as it is known, so that no more than one frame, and what
 /// came with it, is ever held.
 package struct SessionFrameDecoder {
-    private var parts: [Bytes] = []
-    /// Where in `parts` the unread bytes begin: a part, and an offset in it.
-    private var first = 0
-    private var offset = 0
-    /// The header of the frame that is being read, as far as it came: its first `headCount` bytes.
+    /// What is unread of the first piece, and the pieces behind it from `laterRead` on.
+    private var piece = Bytes()
+    private var later: [Bytes] = []
+    private var laterRead = 0
+    /// The head of a frame that does not lie in one piece: its first `headCount` bytes.
     private var head: UInt32 = 0
     private var headCount = 0
-    /// The payload of the frame that is being read, as far as it came, if it did not come at once.
+    /// The payload of such a frame, as far as it came.
     private var begun: ByteWriter?
     /// Bytes that were appended and are not part of a frame that `next` returned.
     package private(set) var bufferedBytes = 0
@@ -122,31 +122,38 @@ package struct SessionFrameDecoder {
 
     package mutating func append(_ bytes: Bytes) {
         guard !bytes.isEmpty else { return }
-        parts.append(bytes)
+        if piece.isEmpty { piece = bytes } else { later.append(bytes) }
         bufferedBytes += bytes.count
     }
 
     /// The next whole frame; nil until more bytes come. After an error the stream is unusable.
     package mutating func next() throws(SessionFrameError) -> SessionFrame? {
-        readHead()
+        if headCount == 0, piece.count >= SessionFrame.headerBytes {
+            let head = piece.loadBigEndian(UInt32.self, at: 0)
+            let end = SessionFrame.headerBytes + (try Self.payloadBytes(head))
+            if piece.count >= end {
+                let frame = try Self.frame(
+                    head, piece.prefix(end).dropFirst(SessionFrame.headerBytes))
+                drop(end)
+                bufferedBytes -= end
+                return frame
+            }
+        }
+        while headCount < SessionFrame.headerBytes, !piece.isEmpty {
+            head |= UInt32(piece[0]) << (24 - 8 * UInt32(headCount))
+            headCount += 1
+            drop(1)
+        }
         guard headCount >= 3 else { return nil }
-        let length = Int(head >> 8)
-        guard length > 0 else { throw .emptyFrame }
-        guard length <= SessionFrame.lengthMax else { throw .tooLong(length) }
+        let count = try Self.payloadBytes(head)
         guard headCount == SessionFrame.headerBytes else { return nil }
-        let flags = UInt8(truncatingIfNeeded: head)
-        guard
-            let compression = SessionFrame.Compression(
-                rawValue: flags & SessionFrame.compressionMask)
-        else { throw .unknownCompression }
-        guard let payload = readPayload(length - 1) else { return nil }
+        var frame = try Self.frame(head, Bytes())
+        guard let payload = readPayload(count) else { return nil }
+        frame.payload = payload
         head = 0
         headCount = 0
-        bufferedBytes -= 3 + length
-        return SessionFrame(
-            payload: payload, compression: compression,
-            isTerminal: flags & SessionFrame.terminalFlag != 0,
-            advisesReconnect: flags & SessionFrame.reconnectFlag != 0)
+        bufferedBytes -= SessionFrame.headerBytes + count
+        return frame
     }
 
     /// No more bytes come: throws unless they ended between two frames. Call once `next` is nil.
@@ -154,54 +161,62 @@ package struct SessionFrameDecoder {
         if bufferedBytes > 0 { throw .cutOff }
     }
 
-    private mutating func readHead() {
-        while headCount < SessionFrame.headerBytes, first < parts.count {
-            head |= UInt32(parts[first][offset]) << (24 - 8 * UInt32(headCount))
-            headCount += 1
-            drop(1)
-        }
+    /// The length of the payload that a head announces, of which three bytes are known.
+    private static func payloadBytes(_ head: UInt32) throws(SessionFrameError) -> Int {
+        let length = Int(head >> 8)
+        guard length > 0 else { throw .emptyFrame }
+        guard length <= SessionFrame.lengthMax else { throw .tooLong(length) }
+        return length - 1
+    }
+
+    private static func frame(
+        _ head: UInt32, _ payload: Bytes
+    ) throws(SessionFrameError) -> SessionFrame {
+        let flags = UInt8(truncatingIfNeeded: head)
+        guard
+            let compression = SessionFrame.Compression(
+                rawValue: flags & SessionFrame.compressionMask)
+        else { throw .unknownCompression }
+        return SessionFrame(
+            // An empty slice would keep its piece.
+            payload: payload.isEmpty ? Bytes() : payload, compression: compression,
+            isTerminal: flags & SessionFrame.terminalFlag != 0,
+            advisesReconnect: flags & SessionFrame.reconnectFlag != 0)
     }
 
     /// The payload of `count` bytes; nil until it is whole.
     private mutating func readPayload(_ count: Int) -> Bytes? {
         if count == 0 { return Bytes() }
-        guard first < parts.count else { return nil }
-        var payload: ByteWriter
-        if let begun {
-            payload = begun
-        } else {
-            let part = parts[first]
-            let rest = part.count - offset
-            if rest >= count {
-                defer { drop(count) }
-                return part[offset..<offset + count]
-            }
-            // Whoever announces much and sends little gets little.
-            payload = ByteWriter(capacity: min(count, 4 * rest))
+        if begun == nil, piece.count >= count {
+            defer { drop(count) }
+            return piece.prefix(count)
         }
-        while payload.count < count, first < parts.count {
-            let piece = parts[first].dropFirst(offset).prefix(count - payload.count)
-            payload.write(piece)
-            drop(piece.count)
+        // Whoever announces much and sends little gets little.
+        var payload = begun ?? ByteWriter(capacity: min(count, 4 * piece.count))
+        begun = nil
+        while payload.count < count, !piece.isEmpty {
+            let part = piece.prefix(count - payload.count)
+            payload.write(part)
+            drop(part.count)
         }
-        let isWhole = payload.count == count
-        begun = isWhole ? nil : payload
-        return isWhole ? payload.finish() : nil
+        if payload.count == count { return payload.finish() }
+        begun = payload
+        return nil
     }
 
-    /// Moves on by `count` bytes of the first part.
+    /// Moves on by `count` bytes of the first piece.
     private mutating func drop(_ count: Int) {
-        offset += count
-        guard offset == parts[first].count else { return }
-        offset = 0
-        parts[first] = Bytes()
-        first += 1
-        if first == parts.count {
-            parts.removeAll(keepingCapacity: true)
-            first = 0
-        } else if first >= 64 {
-            parts.removeFirst(first)
-            first = 0
+        piece = piece.count == count ? Bytes() : piece.dropFirst(count)
+        guard piece.isEmpty, laterRead < later.count else { return }
+        piece = later[laterRead]
+        later[laterRead] = Bytes()
+        laterRead += 1
+        if laterRead == later.count {
+            later.removeAll(keepingCapacity: true)
+            laterRead = 0
+        } else if laterRead >= 64 {
+            later.removeFirst(laterRead)
+            laterRead = 0
         }
     }
 }
