@@ -34,6 +34,8 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     /// Bytes of bodies that came and were not taken.
     private var heldBytes = 0
     private var isInBurst = false
+    /// When the present, or else the last, burst of frames came.
+    private(set) var burstBegan: Nanoseconds
     private var isFlushPlanned = false
     /// The client has been told that the connection ends.
     private var isWarned = false
@@ -45,12 +47,14 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private let goAways = GoAwayWatch()
     private let opening: HTTP2Opening
     private var timer: Timer?
+    /// When the last stream came or went.
+    private var idleSince: Nanoseconds
     private static let tickInterval: Nanoseconds = .seconds(1)
-    /// How long a client that broke the protocol is listened to, so that it hears why.
+    /// How long a client is listened to after all was said: a socket that closes with unread bytes
+    /// resets, and what was sent last may be lost.
     private static let linger: Nanoseconds = .seconds(1)
     /// Between the announcement of the end and the last stream's number.
     private static let drainNotice: Nanoseconds = .milliseconds(500)
-    private static let linger: Nanoseconds = .seconds(1)
 
     static func install(
         on channel: any Channel, loop: NIOLoop, service: any HTTPService, settings: HTTPSettings,
@@ -99,6 +103,8 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         self.settings = settings
         self.onClosed = onClosed
         opening = HTTP2Opening(HTTP2Terms(settings))
+        burstBegan = loop.now
+        idleSince = burstBegan
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -111,7 +117,10 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard endingSince == nil else { return }
-        isInBurst = true
+        if !isInBurst {
+            isInBurst = true
+            burstBegan = loop.now
+        }
         let frame = unwrapInboundIn(data)
         switch frame.payload {
         case .headers(let headers): takeHeaders(frame.streamID, headers)
@@ -136,6 +145,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
             return planFlush()
         }
         lastStream = max(lastStream, id)
+        idleSince = loop.now
         let exchange = HTTP2Exchange(id, HTTP2Head.request(frame.headers), on: self)
         exchanges[id] = exchange
         if frame.headers.count > settings.headersMax {
@@ -170,6 +180,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
 
     private func streamClosed(_ id: HTTP2StreamID) {
         guard let exchange = exchanges.removeValue(forKey: id) else { return }
+        idleSince = loop.now
         exchange.gone()
         if isDraining && exchanges.isEmpty { planFlush() }
     }
@@ -278,8 +289,6 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private func end(_ context: ChannelHandlerContext) {
         guard endingSince == nil else { return }
         endingSince = loop.now
-        // A socket that closes with unread bytes resets, and what was sent last may be lost: say
-        // that nothing more comes, and take what still arrives for a moment.
         let sent = channel.eventLoop.makePromise(of: Void.self)
         let me = LoopBound(self)
         sent.futureResult.whenSuccess { me.value.sentAll() }
@@ -301,22 +310,20 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         // told the client so.
         guard error is any NIOHTTP2Error else { return context.close(promise: nil) }
         guard goAways.sawError, !isGone else { return }
-        // A socket that closes with unread bytes resets, and the reason with it may be lost.
         opening.close()
         context.close(mode: .output, promise: nil)
-        end()
+        abandon()
         timer = loop.after(Self.linger) { [weak self] in self?.cut() }
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        end()
-        timer?.cancel()
+        abandon()
         onClosed?(self)
         onClosed = nil
         context.fireChannelInactive()
     }
 
-    private func end() {
+    private func abandon() {
         isGone = true
         context = nil
         timer?.cancel()

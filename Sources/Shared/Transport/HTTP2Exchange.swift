@@ -54,7 +54,7 @@ final class HTTP2Exchange: HTTPExchange {
     // MARK: The request
 
     func take(_ bytes: Bytes, padding: Int, ends: Bool) {
-        heardAt = connection.loop.now
+        heardAt = connection.burstBegan
         endCame = ends
         grantDue += padding
         if isResponseOver || isGone {
@@ -62,8 +62,15 @@ final class HTTP2Exchange: HTTPExchange {
             connection.released(bytes.count)
             return grant(bytes.count)
         }
-        inbox.append(bytes)
-        deliver()
+        guard isReading, inbox.isEmpty, !isDelivering else {
+            inbox.append(bytes)
+            return deliver()
+        }
+        connection.released(bytes.count)
+        grant(bytes.count)
+        isDelivering = true
+        onBody?(bytes)
+        isDelivering = false
     }
 
     func takeEnd() {

@@ -65,18 +65,23 @@ final class Outlet {
         self.parts = []
         var left = collected
         collected = 0
-        var buffer = channel.allocator.buffer(capacity: min(left, Self.bufferBytesMax))
+        var room = min(left, Self.bufferBytesMax)
+        var buffer = channel.allocator.buffer(capacity: room)
         for part in parts {
-            var part = part
-            while !part.isEmpty {
-                let room = Self.bufferBytesMax - buffer.readableBytes
-                let piece = part.prefix(room)
-                buffer.write(piece)
-                part = part.dropFirst(piece.count)
-                left -= piece.count
-                guard buffer.readableBytes == Self.bufferBytesMax || left == 0 else { continue }
-                write(buffer, context)
-                buffer = channel.allocator.buffer(capacity: min(left, Self.bufferBytesMax))
+            var rest = part
+            while !rest.isEmpty {
+                let isWhole = rest.count <= room
+                let count = isWhole ? rest.count : room
+                buffer.write(isWhole ? rest : rest.prefix(count))
+                left -= count
+                room -= count
+                if room == 0 {
+                    write(buffer, context)
+                    room = min(left, Self.bufferBytesMax)
+                    if room > 0 { buffer = channel.allocator.buffer(capacity: room) }
+                }
+                if isWhole { break }
+                rest = rest.dropFirst(count)
             }
         }
         context.flush()
