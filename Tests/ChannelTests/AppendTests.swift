@@ -25,6 +25,31 @@ import Testing
         #expect(session.ended?.status == .ok)
     }
 
+    @Test func aMessageMayHoldSeveralBatches() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        let good = try [Bench.batch("a", "b"), Bench.batch("c", match: 2)].joined()
+        let bad = try [Bench.batch("d"), Bench.batch("e", match: 9), Bench.batch("f")].joined()
+        session.onMessage?(good)
+        session.onMessage?(bad)
+        bench.pass()
+        #expect(try session.replies.map(\.start.seqNum) == [0, 2, 3])
+        #expect(try session.replies.map(\.end.seqNum) == [2, 3, 4])
+        #expect(session.messages.count == 1, "answers of one turn share a message")
+        #expect(session.ended?.status == .rejected)
+        #expect(session.consumedBytes == good.count + bad.count)
+        let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
+        bench.pass()
+        #expect(try TailReply(try #require(tail.ended).payload).tail.seqNum == 4)
+        // Garbage behind a batch ends the session behind that batch's answer.
+        let cut = try bench.openSession(stream)
+        cut.onMessage?(try [Bench.batch("g"), Bench.batch("h").dropFirst(1)].joined())
+        bench.pass()
+        #expect(try cut.replies.map(\.end.seqNum) == [5])
+        #expect(cut.ended?.status == .malformed)
+    }
+
     /// Chunk n is held while n+1 to n+3 are durable: no acknowledgement; then all, in order.
     @Test func aHeldChunkHoldsEverythingBehindIt() async throws {
         let bench = try await Bench { $0.lingerNanoseconds = 0...0 }
@@ -205,5 +230,9 @@ import Testing
         #expect(early < 10, "back-pressure: \(early) batches were taken at once")
         bench.pass(.seconds(5))
         #expect(try session.replies.map(\.start.seqNum) == Array(0..<50))
+        // So it is where they came in one message.
+        session.onMessage?(try (0..<50).map { _ in try Bench.batch(body) }.joined())
+        bench.pass(.seconds(5))
+        #expect(try session.replies.map(\.start.seqNum) == Array(0..<100))
     }
 }

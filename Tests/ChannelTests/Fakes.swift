@@ -33,7 +33,17 @@ final class FakeCall: Call {
         ended = (status, payload)
     }
 
-    var replies: [AppendReply] { get throws { try messages.map { try AppendReply($0) } } }
+    /// Of all messages, each of which may hold several.
+    var replies: [AppendReply] {
+        get throws {
+            var replies: [AppendReply] = []
+            for message in messages {
+                var reader = ByteReader(message)
+                repeat { replies.append(try AppendReply(decoding: &reader)) } while !reader.isAtEnd
+            }
+            return replies
+        }
+    }
     var pushes: [FollowPush] { get throws { try messages.map { try FollowPush($0) } } }
 }
 

@@ -267,6 +267,44 @@ import Testing
         #expect(other.streamlets[bench.stream]?.assigned.seqNum == 10)
     }
 
+    @Test func whatOfARunWasAnsweredIsNotSentAgain() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        bench.channel.isStableAtOnce = false
+        let session = bench.appendSession()
+        session.feed((0..<5).map { inputFrame(["\($0)", "x"]) }.joined())
+        bench.loop.settle()
+        let streamlet = try #require(bench.streamlet)
+        bench.channel.stabilise(streamlet, 2)
+        bench.loop.settle()
+        #expect(try Frames(session).acks.map(\.end.seqNum) == [2, 4])
+        // The rest was not done: the channel forgets it.
+        streamlet.waiting = []
+        streamlet.assigned = streamlet.stable
+        bench.channel.isStableAtOnce = true
+        bench.calls.calls.last { $0.method == .append }?.end(.notOwner, Bytes())
+        bench.loop.advance(.seconds(1))
+        #expect(try Frames(session).acks.map(\.end.seqNum) == [2, 4, 6, 8, 10])
+        let bodies = bench.get("seq_num=0").bodyText
+        for i in 0..<5 { #expect(bodies.split(separator: "\"body\":\"\(i)\"").count == 2) }
+    }
+
+    @Test func batchesOfOneTurnShareAMessage() throws {
+        let bench = try DataBench()
+        try bench.activate()
+        let session = bench.appendSession()
+        for i in 0..<100 { session.feed(inputFrame(["\(i)"])) }
+        bench.loop.settle()
+        #expect(try Frames(session).acks.count == 100)
+        #expect(bench.channel.messages == 1)
+        // None grows beyond what a message may hold.
+        let large = String(repeating: "x", count: 1 << 19)
+        for _ in 0..<20 { session.feed(inputFrame([large])) }
+        bench.loop.settle()
+        #expect(try Frames(session).acks.count == 120)
+        #expect(bench.channel.messages == 21)
+    }
+
     @Test func anOwnerThatNeverComesBackIsUnavailable() throws {
         let bench = try DataBench()
         try bench.activate()

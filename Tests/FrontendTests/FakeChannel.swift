@@ -27,6 +27,8 @@ final class FakeCall: Call {
     var callerCancelled: (() -> Void)?
     private var early: [Bytes] = []
     private(set) var isOver = false
+    /// Its channel has refused a batch, and takes no more.
+    var isRefused = false
     private(set) var consumedBytes = 0
     private(set) var isFinishedSending = false
 
@@ -137,6 +139,8 @@ final class FakeChannel {
     /// Sees live pushes, and may put them elsewhere in memory.
     var onPush: (Bytes) -> Bytes = { $0 }
     private(set) var activations = 0
+    /// Of appends.
+    private(set) var messages = 0
     private var objects = 0
 
     init(_ loop: ManualLoop, _ metadata: MemoryMetadata, _ store: MemoryStore, address: String) {
@@ -195,13 +199,23 @@ final class FakeChannel {
     // MARK: Appends
 
     private func append(_ message: Bytes, _ streamlet: Streamlet, _ call: FakeCall) {
-        if call.isOver { return }
+        messages += 1
+        var reader = ByteReader(message)
+        repeat {
+            guard let batch = try? PreparedBatch(decoding: &reader),
+                let records = try? PreparedRecords(batch)
+            else { return call.end(.malformed, Bytes()) }
+            append(records, streamlet, call)
+        } while !reader.isAtEnd
+    }
+
+    private func append(_ records: PreparedRecords, _ streamlet: Streamlet, _ call: FakeCall) {
+        if call.isOver || call.isRefused { return }
+        let batch = records.batch
         if let appendStatus { return call.end(appendStatus, Bytes()) }
-        guard let batch = try? PreparedBatch(message), let records = try? PreparedRecords(batch)
-        else { return call.end(.malformed, Bytes()) }
         if let match = batch.conditions.matchSeqNum, match != streamlet.assigned.seqNum {
             let next = streamlet.assigned.seqNum
-            call.receive = { _ in }
+            call.isRefused = true
             return whenStable(streamlet) {
                 call.end(.rejected, AppendRejection.seqNumMismatch(next: next).encoded())
             }

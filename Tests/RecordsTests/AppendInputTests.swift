@@ -129,6 +129,7 @@ import Testing
             expected.write(flags)
             expected.write(UInt32(batch.count))
             expected.write(UInt32(batch.meteredBytes))
+            expected.write(UInt32(batch.records.count))
             if let match = input.match { expected.write(match) }
             if let token = input.token { expected.writeText(token) }
             expected.write(batch.records)

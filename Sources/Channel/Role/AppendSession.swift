@@ -7,9 +7,9 @@ internal import Records
 
 /// One frontend's session of appends to one stream.
 ///
-/// Replies leave in the order of the batches. The first batch that fails poisons the session: what
-/// was sequenced before it is still answered, then the call ends, and every later batch is dropped
-/// unapplied, however good it is.
+/// Replies leave in the order of the batches, those of one turn of the loop in one message. The
+/// first batch that fails poisons the session: what was sequenced before it is still answered, then
+/// the call ends, and every later batch is dropped unapplied, however good it is.
 final class AppendSession {
     private enum State {
         /// Batches wait for the streamlet to be found, or for room in the log.
@@ -28,6 +28,9 @@ final class AppendSession {
     private var waiting: Deque<Bytes> = []
     private var finishedSending = false
     private var repliesOutstanding = 0
+    /// Replies of this turn, and the bytes of the batches that they answer.
+    private var replies: ByteWriter?
+    private var answeredBytes = 0
     /// The chunk of the last batch that this session had sequenced.
     private var lastChunk: ChunkIndex?
 
@@ -67,27 +70,37 @@ final class AppendSession {
         waiting.prepend(message)
     }
 
+    /// One or more batches, back to back.
     private func sequence(_ message: Bytes) {
-        let batch: PreparedBatch
-        do {
-            batch = try PreparedBatch(message)
-        } catch {
-            poison(.malformed, Bytes(utf8: error.description), seenIn: nil)
-            call.consumed(message.count)
-            return
-        }
-        switch sequencer.append(batch, to: streamlet, for: self, messageBytes: message.count) {
-        case .sequenced(let index):
-            lastChunk = index
-            repliesOutstanding += 1
-            return
-        case .blocked:
-            hold(message)
-            return
-        case .refused(let status, let payload, let seenIn):
-            poison(status, payload, seenIn: seenIn)
-        }
-        call.consumed(message.count)
+        var reader = ByteReader(message)
+        repeat {
+            let start = reader.offset
+            let batch: PreparedBatch
+            do throws(DecodeError) {
+                batch = try PreparedBatch(decoding: &reader)
+            } catch {
+                poison(.malformed, Bytes(utf8: error.description), seenIn: nil)
+                call.consumed(message.count - start)
+                return
+            }
+            let messageBytes = reader.offset - start
+            switch sequencer.append(
+                batch, to: streamlet, for: self, messageBytes: messageBytes)
+            {
+            case .sequenced(let index):
+                lastChunk = index
+                repliesOutstanding += 1
+            case .blocked:
+                hold(message.dropFirst(start))
+                return
+            case .refused(let status, let payload, let seenIn):
+                poison(status, payload, seenIn: seenIn)
+                call.consumed(message.count - start)
+                return
+            }
+            // Sequencing may have found the log broken, which ends every session.
+        } while state == .flowing && !reader.isAtEnd
+        if !reader.isAtEnd { receive(message.dropFirst(reader.offset)) }
     }
 
     /// Ends the session once everything before is answered and `seenIn`, which the verdict depends
@@ -103,13 +116,30 @@ final class AppendSession {
     func reply(_ reply: AppendReply, messageBytes: Int) {
         guard state != .over else { return }
         repliesOutstanding -= 1
-        call.send(reply.encoded())
-        call.consumed(messageBytes)
+        var writer: ByteWriter
+        if let replies {
+            writer = replies
+        } else {
+            writer = ByteWriter(capacity: 16 * AppendReply.byteCount)
+            sequencer.loop.soon { self.sendReplies() }
+        }
+        reply.encode(into: &writer)
+        replies = writer
+        answeredBytes += messageBytes
         endIfDone()
+    }
+
+    private func sendReplies() {
+        guard let replies, state != .over else { return }
+        self.replies = nil
+        call.send(replies.finish())
+        call.consumed(answeredBytes)
+        answeredBytes = 0
     }
 
     func end(_ status: Status, _ payload: Bytes) {
         guard state != .over else { return }
+        sendReplies()
         leave()
         call.end(status, payload)
     }

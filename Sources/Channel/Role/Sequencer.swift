@@ -19,7 +19,7 @@ final class Sequencer {
     }
 
     private let log: LogWriter
-    private let loop: any Loop
+    let loop: any Loop
     private var slab = Slab(bytes: 64 << 10)
     /// Sessions that wait for room, first come first served.
     private var blocked: [AppendSession] = []

@@ -30,7 +30,7 @@ extension ByteWriter {
         let start = count
         writeFrameHeader(payloadBytes: 0, advisesReconnect: advisesReconnect)
         ack.encode(into: &self)
-        // At most 72 bytes of payload: of the three bytes of length only the last one changes.
+        // With so small a payload only the last of the three bytes of length changes.
         patch(UInt8(count - start - SessionFrame.headerBytes + 1), at: start + 2)
     }
 }

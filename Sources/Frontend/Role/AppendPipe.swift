@@ -9,15 +9,18 @@ internal import RPC
 
 /// The way of one client's appends to their channel, in order, and of the answers back.
 ///
-/// Batches are sent on as they come; each is kept until it is answered. When the channel says it
-/// has the stream no more, everything below the first unanswered batch is answered and nothing of
-/// the rest was done, so the rest is sent again, in order, to whoever has it now, before anything
-/// new. When the connection breaks with batches on the way, nobody knows what became of them, and
-/// sending them again might apply them twice: the pipe fails as indefinite. The first failure ends
-/// it. A batch that stays unanswered for the time of one call fails it as well.
+/// Batches are sent on as they come, those of one turn of the loop together, as a *run*: one
+/// message, which holds them back to back. Each is kept until it is answered. When the channel says
+/// it has the stream no more, everything below the first unanswered batch is answered and nothing
+/// of the rest was done, so the rest is sent again, in order, to whoever has it now, before
+/// anything new. When the connection breaks with batches on the way, nobody knows what became of
+/// them, and sending them again might apply them twice: the pipe fails as indefinite. The first
+/// failure ends it. A batch that stays unanswered for the time of one call fails it as well.
+///
+/// Answers of one turn are told, and accounted for, together as well.
 final class AppendPipe {
-    /// A batch became durable; in order.
-    var onAck: ((AppendReply) -> Void)?
+    /// Batches became durable; in order.
+    var onAcks: (([AppendReply]) -> Void)?
     /// The first batch that is not acknowledged will never be; nothing follows.
     var onFailure: ((APIError) -> Void)?
 
@@ -28,17 +31,36 @@ final class AppendPipe {
     private let waitsOut: Bool
 
     private struct Batch {
-        let message: Bytes
+        /// Of its part of the message.
+        let bytes: Int
         let count: Int
         let meteredBytes: Int
-        let submitted: Nanoseconds
 
         /// What it counts for in the budgets: the least batches take far more than their bytes.
-        var budgetBytes: Int { message.count + 256 }
+        var budgetBytes: Int { bytes + 256 }
     }
-    /// Not answered yet, in order; the first `issued` of them were sent over `call`.
+    private struct Run {
+        let message: Bytes
+        let submitted: Nanoseconds
+        /// Batches without an answer; those before them took `answeredBytes`.
+        var unanswered: Int
+        var answeredBytes = 0
+    }
+    /// Not answered yet, in order: those of `runs`, then `openCount` of `openRun`. The first
+    /// `issued` were sent over `call`.
     private var batches: Deque<Batch> = []
     private var issued = 0
+    private var runs: Deque<Run> = []
+    /// The run of this turn.
+    private var openRun: ByteWriter?
+    private var openCount = 0
+    /// Of the last run: the next may need as much.
+    private var runBytesExpected = 0
+    /// Answers of this turn, and what they settle.
+    private var replies: [AppendReply] = []
+    private var settled = Settlement()
+    private var isListed = false
+
     private var call: (any Call)?
     private var isResolving = false
     /// What is known of the owner was refused.
@@ -46,9 +68,21 @@ final class AppendPipe {
     private var isClosing = false
     private var isEnded = false
     private(set) var bytesInFlight = 0
+    /// Of `bytesInFlight`: not taken from the budgets yet.
+    private var untakenBytes = 0
     private var refusals = 0
     private var firstRefusal: Nanoseconds = 0
     private var watchdog: Timer?
+
+    private struct Settlement {
+        var budgetBytes = 0
+        var messageBytes = 0
+        var records = 0
+        var meteredBytes = 0
+    }
+
+    /// A run that is as long as this is sent at once.
+    private static let runBytesMax = 256 << 10
 
     init(_ path: DataPath, lookup: StreamLookup, waitsOut: Bool) {
         self.path = path
@@ -57,8 +91,9 @@ final class AppendPipe {
         share = path.budget.share(of: lookup.stream.id)
     }
 
-    var isIdle: Bool { batches.isEmpty }
-    /// Whether a budget says to read no more for now.
+    /// Nothing waits for an answer, and all answers were told.
+    var isIdle: Bool { batches.isEmpty && replies.isEmpty }
+    /// Whether a budget says to read no more for now. Call `account` before.
     var isFull: Bool {
         bytesInFlight >= path.limits.sessionInFlightBytesMax || share.isSpent
             || path.budget.isSpent
@@ -73,29 +108,94 @@ final class AppendPipe {
     /// Whether only the session's own budget is spent: its next acknowledgement frees it.
     var isHeldBySession: Bool { !share.isSpent && !path.budget.isSpent }
 
-    /// Passes on a batch: the message for the channel, and what its head says.
-    func submit(_ message: Bytes, count: Int, meteredBytes: Int) {
+    // MARK: Batches
+
+    /// Passes on a batch as its client wrote it. Call `account` behind the last one of several.
+    func submit(_ input: Bytes) throws(AppendInputError) {
         guard !isEnded, !isClosing else { return }
-        let batch = Batch(
-            message: message, count: count, meteredBytes: meteredBytes,
-            submitted: path.world.loop.now)
+        // The prefixes of the records take more room than the input's own framing, by little.
+        let room = input.count + input.count / 4 + 64
+        var run = openRun ?? ByteWriter(capacity: max(room, runBytesExpected))
+        openRun = nil
+        let start = run.count
+        do throws(AppendInputError) {
+            let head = try AppendInputDecoder.decode(input, into: &run)
+            add(head, bytes: run.count - start)
+            openCount += 1
+        } catch {
+            if start > 0 { openRun = run }
+            throw error
+        }
+        let isLong = run.count >= Self.runBytesMax
+        openRun = run
+        if isLong { sendRun() } else { list() }
+    }
+
+    /// Passes on a batch that is a message for the channel already.
+    func submit(_ message: Bytes, _ head: PreparedBatch.Head) {
+        guard !isEnded, !isClosing else { return }
+        add(head, bytes: message.count)
+        account()
+        send(message, batches: 1)
+    }
+
+    private func add(_ head: PreparedBatch.Head, bytes: Int) {
+        let batch = Batch(bytes: bytes, count: head.count, meteredBytes: head.meteredBytes)
         batches.append(batch)
         bytesInFlight += batch.budgetBytes
-        share.take(batch.budgetBytes)
+        untakenBytes += batch.budgetBytes
+    }
+
+    /// Takes what was submitted from the budgets.
+    func account() {
+        guard untakenBytes > 0 else { return }
+        share.take(untakenBytes)
+        untakenBytes = 0
+    }
+
+    private func list() {
+        guard !isListed else { return }
+        isListed = true
+        path.atTurnEnd(self)
+    }
+
+    /// The turn is over: tells its answers and sends its batches.
+    func turnEnded() {
+        isListed = false
+        settle()
+        sendRun()
+    }
+
+    private func sendRun() {
+        guard let run = openRun, !isEnded else { return }
+        openRun = nil
+        let message = run.finish()
+        let count = openCount
+        openCount = 0
+        runBytesExpected = min(message.count, Self.runBytesMax)
+        account()
+        send(message, batches: count)
+    }
+
+    private func send(_ message: Bytes, batches count: Int) {
+        runs.append(
+            Run(message: message, submitted: path.world.loop.now, unanswered: count))
         if watchdog == nil { watch() }
         if let call {
-            issued += 1
+            issued += count
             call.send(message)
         } else {
             resolve()
         }
     }
 
+    // MARK: The end
+
     /// No more batches will come. What is on the way still arrives, and holds its budget till then.
     func close() {
         guard !isEnded else { return }
         isClosing = true
-        if batches.isEmpty { end() }
+        if isIdle { end() }
     }
 
     private func end() {
@@ -108,16 +208,23 @@ final class AppendPipe {
         call?.onMessage = nil
         call?.onEnd = nil
         if batches.isEmpty { call?.finishSending() } else { call?.cancel() }
-        if bytesInFlight > 0 { share.giveBack(bytesInFlight) }
+        let taken = bytesInFlight - untakenBytes
+        if taken > 0 { share.giveBack(taken) }
         bytesInFlight = 0
+        untakenBytes = 0
         batches = []
+        runs = []
+        openRun = nil
+        replies = []
         share.leave()
         // The closures refer to whoever holds this pipe.
-        onAck = nil
+        onAcks = nil
         onFailure = nil
     }
 
     private func fail(_ error: APIError) {
+        guard !isEnded else { return }
+        settle()
         guard !isEnded else { return }
         path.metrics.appendFailures.add()
         let report = onFailure
@@ -159,35 +266,69 @@ final class AppendPipe {
         self.call = call
         call.onMessage = { [self] in answered($0) }
         call.onEnd = { [self] in ended($0, $1) }
-        for batch in batches { call.send(batch.message) }
-        issued = batches.count
+        for run in runs { call.send(run.message.dropFirst(run.answeredBytes)) }
+        issued = batches.count - openCount
     }
 
+    /// One or more replies, back to back.
     private func answered(_ message: Bytes) {
-        call?.consumed(message.count)
-        let reply: AppendReply
-        do throws(DecodeError) {
-            reply = try AppendReply(message)
-        } catch {
-            return fail(.indefinite("the channel's answer cannot be read"))
-        }
+        settled.messageBytes += message.count
+        let now = path.world.loop.now
+        var reader = ByteReader(message)
+        repeat {
+            let reply: AppendReply
+            do throws(DecodeError) {
+                reply = try AppendReply(decoding: &reader)
+            } catch {
+                return fail(.indefinite("the channel's answer cannot be read"))
+            }
+            guard take(reply, at: now) else {
+                return fail(.indefinite("the channel's answer does not fit the append"))
+            }
+        } while !reader.isAtEnd
+        list()
+    }
+
+    /// False unless it answers the first batch.
+    private func take(_ reply: AppendReply, at now: Nanoseconds) -> Bool {
         guard issued > 0, let batch = batches.first,
             reply.end.seqNum &- reply.start.seqNum == UInt64(batch.count)
-        else { return fail(.indefinite("the channel's answer does not fit the append")) }
+        else { return false }
         batches.removeFirst()
         issued -= 1
+        settled.budgetBytes += batch.budgetBytes
+        settled.records += batch.count
+        settled.meteredBytes += batch.meteredBytes
+        replies.append(reply)
+        path.metrics.appendSeconds.record(now - runs[0].submitted)
+        runs[0].answeredBytes += batch.bytes
+        runs[0].unanswered -= 1
+        if runs[0].unanswered == 0 { runs.removeFirst() }
+        return true
+    }
+
+    /// Tells the answers of this turn, and gives back what they held.
+    private func settle() {
+        guard !replies.isEmpty, !isEnded else { return }
+        account()
+        let settled = settled
+        self.settled = Settlement()
+        let replies = replies
+        self.replies = []
         refusals = 0
-        bytesInFlight -= batch.budgetBytes
-        share.giveBack(batch.budgetBytes)
+        call?.consumed(settled.messageBytes)
+        bytesInFlight -= settled.budgetBytes
+        share.giveBack(settled.budgetBytes)
         path.metrics.acknowledged(
-            records: batch.count, bytes: batch.meteredBytes,
-            latency: path.world.loop.now - batch.submitted)
-        onAck?(reply)
-        if isClosing, batches.isEmpty { end() }
+            batches: replies.count, records: settled.records, bytes: settled.meteredBytes)
+        onAcks?(replies)
+        if isClosing, isIdle, !isEnded { end() }
     }
 
     private func ended(_ status: Status, _ payload: Bytes) {
         call = nil
+        settle()
+        guard !isEnded else { return }
         let wereIssued = issued
         issued = 0
         switch status {
@@ -229,7 +370,7 @@ final class AppendPipe {
     // MARK: The watchdog
 
     private func watch() {
-        guard let oldest = batches.first else { return }
+        guard let oldest = runs.first else { return }
         let due = oldest.submitted + path.limits.callNanoseconds
         watchdog = path.world.loop.after(due - path.world.loop.now) { [weak self] in
             guard let self, !self.isEnded else { return }
@@ -239,7 +380,7 @@ final class AppendPipe {
     }
 
     private func checkOldest() {
-        guard let oldest = batches.first else { return }
+        guard let oldest = runs.first else { return }
         if path.world.loop.now - oldest.submitted >= path.limits.callNanoseconds {
             fail(.indefinite("the append was not acknowledged in time"))
         } else {

@@ -29,8 +29,6 @@ final class AppendSession {
     /// An input of the client that cannot be passed on; told once all before it are acknowledged.
     private var inputFailure: APIError?
     private var isOver = false
-    /// Acks of this turn of the loop, to be written together.
-    private var acks: ByteWriter?
 
     /// What is passed on before other work on the loop gets its turn; one frame may overshoot it.
     private static let turnBytesMax = 1 << 20
@@ -44,7 +42,7 @@ final class AppendSession {
         self.path = path
         self.exchange = exchange
         pipe = AppendPipe(path, lookup: lookup, waitsOut: true)
-        pipe.onAck = { [self] in acknowledge($0) }
+        pipe.onAcks = { [self] in acknowledge($0) }
         pipe.onFailure = { [self] in end(with: $0) }
         exchange.onBody = { [self] in received($0) }
         exchange.onBodyEnd = { [self] in inputEnded() }
@@ -66,24 +64,28 @@ final class AppendSession {
         if !isPaused { takeInput() }
     }
 
+    private enum Halt { case full, turnOver }
+
     /// Passes on what came, as far as there is room for it and the turn lasts.
     private func takeInput() {
         if isClientSlow { return pause() }
+        // Nothing that is called here comes back here: the decoder can be had for the time.
+        var decoder = self.decoder
+        self.decoder = SessionFrameDecoder()
+        var halt: Halt?
         do throws(APIError) {
-            var bytes = 0
-            while acceptsInput {
-                if pipe.isFull { return pause() }
-                if bytes >= Self.turnBytesMax {
-                    pause()
-                    return resumeSoon()
-                }
-                guard let frame = try nextFrame() else { break }
-                bytes += try accept(frame) + Self.frameBytes
-            }
-            if isInputOver, acceptsInput { try finishInput() }
+            halt = try passOn(&decoder)
         } catch {
             inputFailure = error
         }
+        self.decoder = decoder
+        pipe.account()
+        if halt == .full || acceptsInput && pipe.isFull { return pause() }
+        if halt == .turnOver {
+            pause()
+            return resumeSoon()
+        }
+        if isInputOver, acceptsInput { finishInput() }
         settle()
         if isPaused, !isOver {
             isPaused = false
@@ -91,9 +93,23 @@ final class AppendSession {
         }
     }
 
+    /// Why it left frames in the decoder; nil if it left none.
+    private func passOn(_ decoder: inout SessionFrameDecoder) throws(APIError) -> Halt? {
+        var bytes = 0
+        while acceptsInput {
+            if pipe.isFull { return .full }
+            if bytes >= Self.turnBytesMax { return .turnOver }
+            guard let frame = try Self.next(&decoder) else { return nil }
+            bytes += try accept(frame) + Self.frameBytes
+        }
+        return nil
+    }
+
     private var acceptsInput: Bool { !isOver && !isDraining && inputFailure == nil }
 
-    private func nextFrame() throws(APIError) -> SessionFrame? {
+    private static func next(
+        _ decoder: inout SessionFrameDecoder
+    ) throws(APIError) -> SessionFrame? {
         do throws(SessionFrameError) {
             return try decoder.next()
         } catch {
@@ -107,11 +123,8 @@ final class AppendSession {
             throw APIError(.badFrame, "a client sends no terminal frame")
         }
         let input = try path.expand(frame)
-        // The prefixes of the records take more room than the input's own framing, by little.
-        var writer = ByteWriter(capacity: input.count + input.count / 4 + 64)
         do throws(AppendInputError) {
-            let head = try AppendInputDecoder.decode(input, into: &writer)
-            pipe.submit(writer.finish(), count: head.count, meteredBytes: head.meteredBytes)
+            try pipe.submit(input)
             return input.count
         } catch {
             switch error {
@@ -121,11 +134,11 @@ final class AppendSession {
         }
     }
 
-    private func finishInput() throws(APIError) {
+    private func finishInput() {
         do throws(SessionFrameError) {
             try decoder.finish()
         } catch {
-            throw APIError(.badFrame, "the input ends inside a frame")
+            inputFailure = APIError(.badFrame, "the input ends inside a frame")
         }
     }
 
@@ -175,21 +188,14 @@ final class AppendSession {
 
     // MARK: Output
 
-    private func acknowledge(_ reply: AppendReply) {
+    private func acknowledge(_ replies: [AppendReply]) {
         if isOver { return }
-        if acks == nil {
-            acks = ByteWriter(capacity: 512)
-            path.world.loop.soon { [self] in flush() }
-        }
-        acks?.writeFrame(AppendAck(reply), advisesReconnect: isDraining)
+        var frames = ByteWriter(
+            capacity: replies.count * (SessionFrame.headerBytes + AppendAck.bytesMax))
+        for reply in replies { frames.writeFrame(AppendAck(reply), advisesReconnect: isDraining) }
+        exchange.write([frames.finish()])
         resume()
         settle()
-    }
-
-    private func flush() {
-        guard let acks else { return }
-        self.acks = nil
-        if !isOver { exchange.write([acks.finish()]) }
     }
 
     /// Ends the session if nothing is left to acknowledge and nothing more will come.
@@ -206,7 +212,6 @@ final class AppendSession {
 
     private func end(with error: APIError?) {
         guard !isOver else { return }
-        flush()
         leave()
         if let error { exchange.write([error.terminalFrame]) }
         exchange.finish()

@@ -123,9 +123,11 @@ final class AppendUnary {
             pipe.close()
             throw error
         }
-        pipe.onAck = { [self] in answer(AppendAck($0)) }
+        pipe.onAcks = { [self] replies in
+            for reply in replies { answer(AppendAck(reply)) }
+        }
         pipe.onFailure = { [self] in exchange.fail($0) }
-        pipe.submit(message, count: head.count, meteredBytes: head.meteredBytes)
+        pipe.submit(message, head)
         pipe.close()
     }
 

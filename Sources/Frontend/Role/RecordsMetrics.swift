@@ -65,11 +65,10 @@ final class RecordsMetrics {
         }
     }
 
-    func acknowledged(records: Int, bytes: Int, latency: Nanoseconds) {
-        appendBatches.add()
+    func acknowledged(batches: Int, records: Int, bytes: Int) {
+        appendBatches.add(batches)
         appendRecords.add(records)
         appendBytes.add(bytes)
-        appendSeconds.record(latency)
     }
 
     func delivered(records: Int, bytes: Int) {

@@ -23,6 +23,8 @@ final class DataPath {
     private var isWakeDue = false
     private static let tightSweepNanoseconds: Nanoseconds = .milliseconds(25)
     private static let sweepNanoseconds: Nanoseconds = .milliseconds(500)
+    /// What has something to do once this turn of the loop is over.
+    private var turn: [AppendPipe] = []
     private var sessions: [UInt64: () -> Void] = [:]
     private var sessionsOpened: UInt64 = 0
     private var isDraining = false
@@ -67,6 +69,19 @@ final class DataPath {
             self?.isWakeDue = false
             self?.responses.wake()
         }
+    }
+
+    /// Calls the pipe back when this turn of the loop is over, one for all that ask.
+    func atTurnEnd(_ pipe: AppendPipe) {
+        turn.append(pipe)
+        guard turn.count == 1 else { return }
+        world.loop.soon { [weak self] in self?.endTurn() }
+    }
+
+    private func endTurn() {
+        let pipes = turn
+        turn = []
+        for pipe in pipes { pipe.turnEnded() }
     }
 
     /// Registers an open session: what to do with it when this process is about to stop. If it is

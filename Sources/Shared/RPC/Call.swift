@@ -4,8 +4,9 @@ package import Primitives
 
 /// What a call asks of the other process. The number is on the wire.
 package enum Method: UInt8, Sendable, CaseIterable {
-    /// A session of appends to one stream: `AppendOpen`, then `AppendBatch` messages, each answered
-    /// by one `AppendReply`, in order. The first failure ends the call.
+    /// A session of appends to one stream: `AppendOpen`, then messages of one or more
+    /// `PreparedBatch`, back to back, each batch answered by one `AppendReply`, in order; replies
+    /// too may stand back to back in one message. The first failure ends the call.
     case append = 1
     /// `TailRequest`, ended by `TailReply`.
     case tail = 2

@@ -24,8 +24,8 @@ package struct AppendOpen: ByteCodable {
     }
 }
 
-/// One batch of a session. On the wire: u8 flags (1 match, 2 token), u32 count, u32 metered bytes,
-/// [u64 match], [token text], and the prepared records to the end.
+/// One batch of a session: its head, then its prepared records. It tells its own length, so that
+/// a message can be a run of them.
 extension PreparedBatch: ByteCodable {
     package func encode(into writer: inout ByteWriter) {
         writer.write(head)
@@ -37,6 +37,7 @@ extension PreparedBatch: ByteCodable {
         guard flags < 4 else { throw reader.malformed("unknown batch flags \(flags)") }
         let count = Int(try reader.read(UInt32.self))
         let metered = Int(try reader.read(UInt32.self))
+        let recordsBytes = Int(try reader.read(UInt32.self))
         guard (1...Limits.batchRecordsMax).contains(count), metered <= Limits.batchMeteredBytesMax
         else { throw reader.malformed("batch of \(count) records, \(metered) metered bytes") }
         var conditions = AppendConditions()
@@ -45,7 +46,7 @@ extension PreparedBatch: ByteCodable {
             conditions.fencingToken = try reader.readText(lengthMax: Limits.fencingTokenBytesMax)
         }
         self.init(
-            count: count, meteredBytes: metered, records: try reader.read(reader.remaining),
+            count: count, meteredBytes: metered, records: try reader.read(recordsBytes),
             conditions: conditions)
     }
 }
@@ -57,6 +58,9 @@ package struct AppendReply: ByteCodable {
     package var end: StreamPosition
     /// The stable tail when the reply left.
     package var tail: StreamPosition
+
+    /// On the wire.
+    package static let byteCount = 48
 
     package init(start: StreamPosition, end: StreamPosition, tail: StreamPosition) {
         self.start = start

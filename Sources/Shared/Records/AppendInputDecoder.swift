@@ -37,7 +37,7 @@ package enum AppendInputDecoder {
             let written = try prepare(input, outline, to: room + headBytes)
             let head = PreparedBatch.Head(
                 count: outline.count, meteredBytes: written.meteredBytes,
-                conditions: outline.conditions)
+                recordsBytes: written.bytes, conditions: outline.conditions)
             writer.write(head)
             writer.advance(written.bytes)
             return head

@@ -4,26 +4,33 @@ package import Primitives
 
 extension PreparedBatch {
     /// All of a batch but its records, as it stands in front of them in a message:
-    /// u8 flags (1 match, 2 token), u32 count, u32 metered bytes, [u64 match], [token text].
+    /// u8 flags (1 match, 2 token), u32 count, u32 metered bytes, u32 bytes of the records,
+    /// [u64 match], [token text].
     package struct Head: Sendable, Equatable {
         package var count: Int
         package var meteredBytes: Int
+        package var recordsBytes: Int
         package var conditions: AppendConditions
 
-        package init(count: Int, meteredBytes: Int, conditions: AppendConditions) {
+        package init(
+            count: Int, meteredBytes: Int, recordsBytes: Int, conditions: AppendConditions
+        ) {
             self.count = count
             self.meteredBytes = meteredBytes
+            self.recordsBytes = recordsBytes
             self.conditions = conditions
         }
 
         package static func byteCount(_ conditions: AppendConditions) -> Int {
-            9 + (conditions.matchSeqNum == nil ? 0 : 8)
+            13 + (conditions.matchSeqNum == nil ? 0 : 8)
                 + (conditions.fencingToken.map { 4 + $0.utf8.count } ?? 0)
         }
     }
 
     package var head: Head {
-        Head(count: count, meteredBytes: meteredBytes, conditions: conditions)
+        Head(
+            count: count, meteredBytes: meteredBytes, recordsBytes: records.count,
+            conditions: conditions)
     }
 
     /// Writes what stands in front of a record's fields.
@@ -50,6 +57,7 @@ extension ByteWriter {
         write(flags)
         write(UInt32(head.count))
         write(UInt32(head.meteredBytes))
+        write(UInt32(head.recordsBytes))
         if let match = conditions.matchSeqNum { write(match) }
         if let token = conditions.fencingToken { writeText(token) }
     }

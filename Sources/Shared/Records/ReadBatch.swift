@@ -4,20 +4,22 @@ package import Primitives
 
 extension ByteWriter {
     /// A `StreamPosition` as field `number` (1 to 15) of a message; present even if it is `{0, 0}`.
+    @inline(__always)
     package mutating func writePositionField(_ number: UInt8, _ position: StreamPosition) {
         precondition((1...15).contains(number), "the tag takes one byte")
-        let seqBytes = position.seqNum == 0 ? 0 : 1 + Varint.length(position.seqNum)
-        let timeBytes = position.timestamp == 0 ? 0 : 1 + Varint.length(position.timestamp)
-        write(number << 3 | 2)
-        write(UInt8(seqBytes + timeBytes))
+        let target = reserve(StreamPosition.fieldBytesMax)
+        var end = 2
         if position.seqNum != 0 {
-            write(UInt8(0x08))
-            writeVarint(position.seqNum)
+            target.storeBytes(of: 0x08, toByteOffset: end, as: UInt8.self)
+            end += 1 + Varint.write(position.seqNum, to: target + end + 1)
         }
         if position.timestamp != 0 {
-            write(UInt8(0x10))
-            writeVarint(position.timestamp)
+            target.storeBytes(of: 0x10, toByteOffset: end, as: UInt8.self)
+            end += 1 + Varint.write(position.timestamp, to: target + end + 1)
         }
+        target.storeBytes(of: number << 3 | 2, as: UInt8.self)
+        target.storeBytes(of: UInt8(end - 2), toByteOffset: 1, as: UInt8.self)
+        advance(end)
     }
 
     /// `ReadBatch.tail`, behind the records of a batch.
@@ -27,6 +29,9 @@ extension ByteWriter {
 }
 
 extension StreamPosition {
+    /// Of a field that holds one: tag, length, and two tagged varints.
+    static let fieldBytesMax = 2 + 2 * (1 + Varint.lengthMax)
+
     /// The `StreamPosition` message in `range` of `bytes`.
     init(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) throws(DecodeError) {
         self = .zero
@@ -72,6 +77,9 @@ package struct AppendAck: Sendable, Hashable {
         }
     }
 
+    /// Of the message.
+    package static let bytesMax = 3 * StreamPosition.fieldBytesMax
+
     /// As protobuf, with all three parts.
     package func encode(into writer: inout ByteWriter) {
         writer.writePositionField(1, start)
@@ -80,7 +88,7 @@ package struct AppendAck: Sendable, Hashable {
     }
 
     package func encoded() -> Bytes {
-        var writer = ByteWriter(capacity: 72)
+        var writer = ByteWriter(capacity: Self.bytesMax)
         encode(into: &writer)
         return writer.finish()
     }
