@@ -162,16 +162,18 @@ private final class CacheyCalls: CallClient {
         let loop = ManualLoop()
         let registry = MemoryMetadata { 1 }
         let store = MemoryStore()
+        let second = MemoryStore()
         let calls: CacheyCalls
         let fetcher: ReadFetcher
         var isRenewing = true
         let object = Bytes((0..<3 << 20).map { UInt8(truncatingIfNeeded: $0 * 31 + $0 / 1_000) })
 
-        init(_ cacheys: [String], withRegistry: Bool = true) throws {
+        init(_ cacheys: [String], withRegistry: Bool = true, buckets: Int = 1) throws {
             calls = CacheyCalls(loop, store)
+            let all = [Bucket(name: "b", store: store), Bucket(name: "c", store: second)]
             let world = FrontendWorld(
                 loop: loop, metadata: registry, calls: calls,
-                buckets: [Bucket(name: "b", store: store)], random: .seeded(1), log: .silent,
+                buckets: Array(all.prefix(buckets)), random: .seeded(1), log: .silent,
                 metrics: Metrics(role: "frontend"), cacheys: withRegistry ? registry : nil)
             fetcher = ReadFetcher(
                 world: world, limits: FrontendLimits(rootToken: nil),
@@ -242,6 +244,26 @@ private final class CacheyCalls: CallClient {
         let elsewhere = try Bench([])
         try elsewhere.run { try await elsewhere.register("z:1", zone: "other") }
         #expect(elsewhere.isServed(0..<10) && elsewhere.calls.asked.isEmpty)
+    }
+
+    @Test func allBucketsAreAskedTheOneThatWasNamedFirst() throws {
+        let bench = try Bench(Self.cacheys, buckets: 2)
+        #expect(bench.isServed(0..<10))
+        #expect(bench.calls.asked.map(\.request.buckets) == [["b", "c"]])
+        var answer: Result<Bytes, ReadFetcher.Failure>?
+        bench.fetcher.fetch(bucket: "c", object: "o", range: 0..<10) { answer = $0 }
+        bench.loop.run { answer != nil }
+        #expect(bench.calls.asked.last?.request.buckets == ["c", "b"])
+        // Without cacheys too.
+        let direct = try Bench([], buckets: 2)
+        try direct.run { _ = try await direct.second.put("copy", [direct.object], ifAbsent: true) }
+        guard case .success(let bytes) = direct.fetch("copy", 5..<50) else {
+            return #expect(Bool(false), "the second bucket has a copy")
+        }
+        #expect(bytes == direct.object[5..<50])
+        guard case .failure(.gone) = direct.fetch("missing", 0..<10) else {
+            return #expect(Bool(false), "gone from both buckets")
+        }
     }
 
     @Test func failuresGoDownTheRanksAndThenToTheBucket() throws {

@@ -9,17 +9,23 @@ internal import RPC
 ///
 /// A range is asked of the zone's cacheys, page by page, each of the cachey that has this page's
 /// place; if that one fails, of the next two. Whatever they cannot do, and everything while there
-/// are none, is read from the bucket itself.
+/// are none, is read from the buckets themselves.
+///
+/// A range is of some bucket, but the cell's other buckets may have a copy of its object, so they
+/// are named behind it, and asked where it fails. The pages' grain is a constant of the cell: were
+/// it another one than the cacheys', they would be right all the same, but fetch pages in halves.
 final class ReadFetcher {
     private let world: FrontendWorld
     private let metrics: RecordsMetrics
     private let directory: CacheyDirectory?
     private let backoff: Backoff
     private let cacheyNanoseconds: Nanoseconds
+    private let buckets: [String]
     private let fromCachey: Counter
     private let fromBucket: Counter
     private let cacheyFailures: Counter
     private static let pageBytes = FetchRequest.pageBytesDefault
+    private static let once = Backoff(triesMax: 1)
 
     init(world: FrontendWorld, limits: FrontendLimits, metrics: RecordsMetrics) {
         self.world = world
@@ -31,6 +37,7 @@ final class ReadFetcher {
             first: .milliseconds(20), delayMax: .milliseconds(500), triesMax: 8,
             budget: limits.callNanoseconds)
         cacheyNanoseconds = limits.cacheyNanoseconds
+        buckets = world.buckets.map(\.name)
         let (name, help) = ("fetches_total", "Ranges fetched, by where they came from.")
         fromCachey = world.metrics.counter(name, labels: "source=\"cachey\"", help: help)
         fromBucket = world.metrics.counter(name, labels: "source=\"bucket\"", help: help)
@@ -113,7 +120,10 @@ final class ReadFetcher {
     private func fetchPart(
         _ bucket: String, _ object: String, _ part: Range<Int>, _ directory: CacheyDirectory
     ) async throws(Failure) -> Bytes {
-        let request = FetchRequest(buckets: [bucket], object: object, range: part).encoded()
+        let request = FetchRequest(
+            buckets: Array(names(from: bucket).prefix(FetchRequest.bucketsMax)), object: object,
+            range: part
+        ).encoded()
         for address in candidates(directory, bucket, object, part) {
             directory.began(address, bytes: part.count)
             let reply = await CacheyCall.fetch(
@@ -136,8 +146,31 @@ final class ReadFetcher {
         return try await fetchDirectly(bucket, object, part)
     }
 
+    /// The buckets that may have an object of `bucket`, in the order in which they are asked.
+    private func names(from bucket: String) -> [String] {
+        [bucket] + buckets.filter { $0 != bucket }
+    }
+
+    /// An object is gone once every bucket says so; else the first failure is told.
     private func fetchDirectly(
         _ bucket: String, _ object: String, _ range: Range<Int>
+    ) async throws(Failure) -> Bytes {
+        var failure = Failure.gone
+        let names = names(from: bucket)
+        for (index, name) in names.enumerated() {
+            do throws(Failure) {
+                // Only the last one is asked with patience.
+                let isLast = index == names.count - 1
+                return try await fetch(from: name, object, range, isLast ? backoff : Self.once)
+            } catch {
+                if case .gone = failure { failure = error }
+            }
+        }
+        throw failure
+    }
+
+    private func fetch(
+        from bucket: String, _ object: String, _ range: Range<Int>, _ backoff: Backoff
     ) async throws(Failure) -> Bytes {
         guard let store = world.buckets.first(where: { $0.name == bucket })?.store else {
             throw .failed(APIError(.storage, "the bucket \(bucket) is not configured here"))
