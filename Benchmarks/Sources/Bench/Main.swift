@@ -172,7 +172,7 @@ extension Report {
             "peer redis window records/s")
         addRatio(
             "ratio records/s b1 s1 to nats", "append b1 s1 records/s", "peer nats window records/s")
-        addRatio("ratio read to loopback", "read again MiB/s", "raw loopback MiB/s")
+        addRatio("ratio read to loopback", "read warm MiB/s", "raw loopback MiB/s")
         for scenario in ["b100 s1", "b100 s64", "b1 s64"] {
             let parts = ["channel", "frontend"].compactMap {
                 self["allocations \(scenario) per record \($0)"]

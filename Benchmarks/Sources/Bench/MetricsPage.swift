@@ -26,6 +26,11 @@ struct MetricsPage {
         }
     }
 
+    /// The value of one series: `labels` as they stand on the page.
+    subscript(_ name: String, _ labels: String) -> Double {
+        values["millrace_\(name){\(labels)}"] ?? 0
+    }
+
     /// Objects that the cell's processes put into its store.
     var objectPuts: Double {
         values.reduce(0) { sum, entry in

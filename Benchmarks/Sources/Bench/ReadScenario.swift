@@ -41,24 +41,50 @@ enum ReadScenario {
         return outcome
     }
 
-    /// Twice: what the cell has not read before, and again.
+    /// Twice: cold, what the cell has not read before and so comes from the buckets, and warm,
+    /// what its cachey then has. The cachey's own counts show that it was so.
     static func run(
         _ target: Target, _ written: AppendScenario.Outcome, seconds: Double,
         _ report: inout Report
     ) throws(ClientError) {
-        for label in ["first", "again"] {
+        for label in ["cold", "warm"] {
             let connection = try target.connect()
             defer { target.close(connection) }
-            let usage = Usage(try target.processes)
+            let cell = try target.processes
+            let before = MetricsPage(cell)
+            let usage = Usage(cell)
             let outcome = try read(
                 target, connection, stream: written.stream, tag: written.tag,
                 range: 0..<written.streamRecords, seconds: seconds)
             let spent = usage.spent()
             report.add("read \(label) MiB/s", outcome.mebibytesPerSecond, "MiB/s")
+            reportSources(label, before, MetricsPage(cell), &report)
             for (process, seconds) in spent.cpuSeconds.sorted(by: { $0.key < $1.key }) {
                 report.add("read \(label) cpu \(process)", seconds / spent.wallSeconds, "cores")
+                guard process != "other" else { continue }
+                let gibibytes = outcome.mebibytesPerSecond * outcome.seconds / 1_024
+                report.add("read \(label) cpu-s/GiB \(process)", seconds / gibibytes, "s")
             }
         }
+    }
+
+    /// Where the ranges of a read came from, as the frontend counts, and the pages of its cachey.
+    private static func reportSources(
+        _ label: String, _ before: MetricsPage, _ after: MetricsPage, _ report: inout Report
+    ) {
+        func grown(_ name: String, _ source: String) -> Double {
+            let label = "source=\"\(source)\""
+            return after[name, label] - before[name, label]
+        }
+        let fromCachey = grown("frontend_fetches_total", "cachey")
+        let fetches = fromCachey + grown("frontend_fetches_total", "bucket")
+        if fetches > 0 { report.add("read \(label) from cachey", fromCachey / fetches, "") }
+        let hits = grown("cachey_pages_total", "memory") + grown("cachey_pages_total", "disk")
+        let misses =
+            grown("cachey_pages_total", "bucket") + grown("cachey_pages_total", "coalesced")
+        let pages = hits + misses
+        report.add("read \(label) cachey pages", pages, "")
+        if pages > 0 { report.add("read \(label) cachey hits", hits / pages, "") }
     }
 }
 
