@@ -25,7 +25,8 @@ final class AppendPipe {
     var onFailure: ((APIError) -> Void)?
 
     private let path: DataPath
-    private let lookup: StreamLookup
+    private let named: NamedStream
+    private var lookup: StreamLookup
     private let share: AppendBudget.Share
     /// Whether a refusal for lack of room is waited out, or told the client.
     private let waitsOut: Bool
@@ -65,6 +66,8 @@ final class AppendPipe {
     private var isResolving = false
     /// What is known of the owner was refused.
     private var isOwnerDoubtful = false
+    /// Something was appended to this very stream.
+    private var hasAnswered = false
     private var isClosing = false
     private var isEnded = false
     private(set) var bytesInFlight = 0
@@ -84,8 +87,9 @@ final class AppendPipe {
     /// A run that is as long as this is sent at once.
     private static let runBytesMax = 256 << 10
 
-    init(_ path: DataPath, lookup: StreamLookup, waitsOut: Bool) {
+    init(_ path: DataPath, _ named: NamedStream, lookup: StreamLookup, waitsOut: Bool) {
         self.path = path
+        self.named = named
         self.lookup = lookup
         self.waitsOut = waitsOut
         share = path.budget.share(of: lookup.stream.id)
@@ -241,11 +245,7 @@ final class AppendPipe {
         path.world.loop.spawn { [self] in
             let found: Result<Owner, APIError>
             do throws(APIError) {
-                if isOwnerDoubtful {
-                    found = .success(try await path.cell.freshOwner(of: lookup.stream))
-                } else {
-                    found = .success(try await path.cell.owner(for: lookup))
-                }
+                found = .success(try await seekOwner())
             } catch {
                 found = .failure(error)
             }
@@ -255,6 +255,18 @@ final class AppendPipe {
             case .success(let owner): open(owner)
             case .failure(let error): fail(error)
             }
+        }
+    }
+
+    private func seekOwner() async throws(APIError) -> Owner {
+        do throws(APIError) {
+            return isOwnerDoubtful
+                ? try await path.cell.freshOwner(of: lookup.stream)
+                : try await path.cell.owner(for: lookup)
+        } catch {
+            if hasAnswered { throw error }
+            lookup = try await named.findAgain(after: error)
+            return try await path.cell.owner(for: lookup)
         }
     }
 
@@ -272,6 +284,7 @@ final class AppendPipe {
 
     /// One or more replies, back to back.
     private func answered(_ message: Bytes) {
+        hasAnswered = true
         settled.messageBytes += message.count
         let now = path.world.loop.now
         var reader = ByteReader(message)

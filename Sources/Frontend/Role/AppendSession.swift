@@ -36,12 +36,12 @@ final class AppendSession {
     private static let frameBytes = 256
 
     init(
-        _ path: DataPath, _ exchange: any HTTPExchange, lookup: StreamLookup,
-        early: EarlyBody
+        _ path: DataPath, _ exchange: any HTTPExchange, _ named: NamedStream,
+        lookup: StreamLookup, early: EarlyBody
     ) {
         self.path = path
         self.exchange = exchange
-        pipe = AppendPipe(path, lookup: lookup, waitsOut: true)
+        pipe = AppendPipe(path, named, lookup: lookup, waitsOut: true)
         pipe.onAcks = { [self] in acknowledge($0) }
         pipe.onFailure = { [self] in end(with: $0) }
         exchange.onBody = { [self] in received($0) }

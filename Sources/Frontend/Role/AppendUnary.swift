@@ -14,23 +14,18 @@ internal import Records
 final class AppendUnary {
     private let path: DataPath
     private let exchange: any HTTPExchange
-    private let headers: RecordsHeaders
-    private let basin: String
-    private let stream: String
+    private let named: NamedStream
     private let isProtobuf: Bool
     private let answersProtobuf: Bool
     /// What it holds of the budget of bodies.
     private var bodyBytes = 0
 
     init(
-        _ path: DataPath, _ exchange: any HTTPExchange, basin: String, stream: String,
-        headers: RecordsHeaders
+        _ path: DataPath, _ exchange: any HTTPExchange, _ named: NamedStream
     ) {
         self.path = path
         self.exchange = exchange
-        self.basin = basin
-        self.stream = stream
-        self.headers = headers
+        self.named = named
         isProtobuf = MediaType(exchange.request.header("content-type")) == .protobuf
         answersProtobuf = MediaType(exchange.request.header("accept")) == .protobuf
     }
@@ -93,18 +88,14 @@ final class AppendUnary {
             throw APIError(
                 .badJSON, "the content type must be application/json or application/protobuf")
         }
-        let batch = try AppendJSON.decode(body, headers.format)
+        let batch = try AppendJSON.decode(body, named.headers.format)
         return (batch.encoded(), batch.head)
     }
 
     private func append(_ batch: (message: Bytes, head: PreparedBatch.Head)) {
         path.world.loop.spawn { [self] in
             do throws(APIError) {
-                let lookup = try await path.cell.lookup(
-                    basin: basin, name: stream, fresh: false,
-                    creating: AutoCreation(use: .append, wish: headers.wish))
-                try headers.check(lookup.stream.cipher)
-                try issue(batch.message, batch.head, lookup)
+                try issue(batch.message, batch.head, try await named.find())
                 letGo()
             } catch {
                 letGo()
@@ -116,7 +107,7 @@ final class AppendUnary {
     private func issue(
         _ message: Bytes, _ head: PreparedBatch.Head, _ lookup: StreamLookup
     ) throws(APIError) {
-        let pipe = AppendPipe(path, lookup: lookup, waitsOut: false)
+        let pipe = AppendPipe(path, named, lookup: lookup, waitsOut: false)
         do throws(APIError) {
             try pipe.admit()
         } catch {

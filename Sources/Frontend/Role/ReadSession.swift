@@ -28,8 +28,8 @@ final class ReadSession: FollowReader {
     let exchange: any HTTPExchange
     let sink: any ReadSink
     let query: ReadQuery
-    let lookup: StreamLookup
-    private let planning: ReadPlanning
+    private(set) var lookup: StreamLookup
+    private var planning: ReadPlanning
     private let arrived: Nanoseconds
     let share: ResponseBudget.Share
     private var session: UInt64 = 0
@@ -64,8 +64,8 @@ final class ReadSession: FollowReader {
     private static let gatherNanoseconds: Nanoseconds = .milliseconds(100)
 
     init(
-        _ path: DataPath, _ exchange: any HTTPExchange, lookup: StreamLookup, query: ReadQuery,
-        sink: any ReadSink, arrived: Nanoseconds
+        _ path: DataPath, _ exchange: any HTTPExchange, _ named: NamedStream,
+        lookup: StreamLookup, query: ReadQuery, sink: any ReadSink, arrived: Nanoseconds
     ) {
         self.path = path
         self.exchange = exchange
@@ -92,37 +92,48 @@ final class ReadSession: FollowReader {
         session = path.opened { [self] in
             fail(APIError(.serverDraining, "this server is about to stop"))
         }
-        path.world.loop.spawn { [self] in await begin() }
+        path.world.loop.spawn { [self] in await begin(named) }
     }
 
     var isOver: Bool { if case .over = phase { true } else { false } }
 
     // MARK: The start
 
-    private func begin() async {
+    private func begin(_ named: NamedStream) async {
         do throws(APIError) {
-            let start: ReadStart
-            switch query.origin {
-            case .seqNum(let seqNum): start = .seqNum(seqNum)
-            case .timestamp(let timestamp): start = .timestamp(timestamp)
-            case .tailOffset:
-                let tail = try await planning.tail(lookup)
-                guard case .seqNum(let seqNum) = query.place(tail: tail) else {
-                    throw APIError.beyondTail(tail)
-                }
-                if seqNum == tail.seqNum { return began(at: tail) }
-                start = .seqNum(seqNum)
-            }
-            let plan = try await planning.plan(lookup, from: start)
-            // An offset was resolved before: the plan may know a later tail, which changes nothing.
-            if case .tailOffset = query.origin { return began(plan, from: start) }
-            switch query.place(tail: plan.tail) {
-            case .beyondTail: throw APIError.beyondTail(plan.tail)
-            case .seqNum(plan.tail.seqNum): began(at: plan.tail)
-            case .seqNum, .timestamp: began(plan, from: start)
+            do throws(APIError) {
+                try await begin()
+            } catch {
+                lookup = try await named.findAgain(after: error)
+                planning = ReadPlanning(path: path, stream: lookup.stream)
+                try await begin()
             }
         } catch {
             fail(error)
+        }
+    }
+
+    /// Throws before anything was answered.
+    private func begin() async throws(APIError) {
+        let start: ReadStart
+        switch query.origin {
+        case .seqNum(let seqNum): start = .seqNum(seqNum)
+        case .timestamp(let timestamp): start = .timestamp(timestamp)
+        case .tailOffset:
+            let tail = try await planning.tail(lookup)
+            guard case .seqNum(let seqNum) = query.place(tail: tail) else {
+                throw APIError.beyondTail(tail)
+            }
+            if seqNum == tail.seqNum { return began(at: tail) }
+            start = .seqNum(seqNum)
+        }
+        let plan = try await planning.plan(lookup, from: start)
+        // An offset was resolved before: the plan may know a later tail, which changes nothing.
+        if case .tailOffset = query.origin { return began(plan, from: start) }
+        switch query.place(tail: plan.tail) {
+        case .beyondTail: throw APIError.beyondTail(plan.tail)
+        case .seqNum(plan.tail.seqNum): began(at: plan.tail)
+        case .seqNum, .timestamp: began(plan, from: start)
         }
     }
 

@@ -49,11 +49,13 @@ package final class RecordsEndpoint {
     private func checkTail(
         _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders
     ) {
-        prepare(exchange, basin, stream, headers, use: .read) { [path] lookup, _ in
+        let named = NamedStream(
+            cell: path.cell, basin: basin, name: stream, headers: headers, use: .read,
+            needsKey: false)
+        prepare(exchange, named) { [path] lookup, _ in
             path.world.loop.spawn {
                 do throws(APIError) {
-                    let planning = ReadPlanning(path: path, stream: lookup.stream)
-                    let tail = try await planning.tail(lookup)
+                    let tail = try await Self.tail(path, named, lookup)
                     var json = JSONWriter()
                     json.beginObject()
                     json.name("tail")
@@ -64,6 +66,17 @@ package final class RecordsEndpoint {
                     exchange.fail(error)
                 }
             }
+        }
+    }
+
+    private static func tail(
+        _ path: DataPath, _ named: NamedStream, _ lookup: StreamLookup
+    ) async throws(APIError) -> StreamPosition {
+        do throws(APIError) {
+            return try await ReadPlanning(path: path, stream: lookup.stream).tail(lookup)
+        } catch {
+            let lookup = try await named.findAgain(after: error)
+            return try await ReadPlanning(path: path, stream: lookup.stream).tail(lookup)
         }
     }
 
@@ -94,48 +107,39 @@ package final class RecordsEndpoint {
                 query = try ReadQuery(request.query).cappedForUnary()
             }
         }
-        prepare(exchange, basin, stream, headers, use: .read) { [path, query] lookup, early in
-            do throws(APIError) {
-                try headers.check(lookup.stream.cipher)
-                _ = ReadSession(
-                    path, exchange, lookup: lookup, query: query, sink: sink,
-                    arrived: early.arrived)
-            } catch {
-                exchange.fail(error)
-            }
+        let named = NamedStream(
+            cell: path.cell, basin: basin, name: stream, headers: headers, use: .read)
+        prepare(exchange, named) { [path, query] lookup, early in
+            _ = ReadSession(
+                path, exchange, named, lookup: lookup, query: query, sink: sink,
+                arrived: early.arrived)
         }
     }
 
     private func append(
         _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders
     ) {
+        let named = NamedStream(
+            cell: path.cell, basin: basin, name: stream, headers: headers, use: .append)
         guard MediaType(exchange.request.header("content-type")) == .session else {
-            return AppendUnary(path, exchange, basin: basin, stream: stream, headers: headers)
-                .begin()
+            return AppendUnary(path, exchange, named).begin()
         }
         exchange.setReading(false)
-        prepare(exchange, basin, stream, headers, use: .append) { [path] lookup, early in
-            do throws(APIError) {
-                try headers.check(lookup.stream.cipher)
-                _ = AppendSession(path, exchange, lookup: lookup, early: early)
-            } catch {
-                exchange.fail(error)
-            }
+        prepare(exchange, named) { [path] lookup, early in
+            _ = AppendSession(path, exchange, named, lookup: lookup, early: early)
         }
     }
 
     /// Finds the stream, then goes on, unless the client has left.
     private func prepare(
-        _ exchange: any HTTPExchange, _ basin: String, _ stream: String, _ headers: RecordsHeaders,
-        use: AutoCreation.Use, then: @escaping (StreamLookup, EarlyBody) -> Void
+        _ exchange: any HTTPExchange, _ named: NamedStream,
+        then: @escaping (StreamLookup, EarlyBody) -> Void
     ) {
         let early = EarlyBody(
-            exchange, arrived: path.world.loop.now, keepsBody: use == .append)
-        path.world.loop.spawn { [path] in
+            exchange, arrived: path.world.loop.now, keepsBody: named.use == .append)
+        path.world.loop.spawn {
             do throws(APIError) {
-                let lookup = try await path.cell.lookup(
-                    basin: basin, name: stream, fresh: false,
-                    creating: AutoCreation(use: use, wish: headers.wish))
+                let lookup = try await named.find()
                 if !early.isGone { then(lookup, early) }
             } catch {
                 if !early.isGone { exchange.fail(error) }

@@ -79,6 +79,16 @@ extension StreamCache {
     private struct Key: Hashable {
         let basin: UInt32
         let name: String
+
+        // By bytes: to `String`, names are equal whose bytes are not.
+        static func == (a: Key, b: Key) -> Bool {
+            a.basin == b.basin && a.name.utf8.elementsEqual(b.name.utf8)
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(basin)
+            for byte in name.utf8 { hasher.combine(byte) }
+        }
     }
 
     private struct Entry {
