@@ -89,6 +89,31 @@ import Testing
         #expect(session.isFinished)
     }
 
+    /// What nobody knows of an input is dropped, and its memory with it.
+    @Test func whatIsDroppedOfAnInputIsNotHeld() throws {
+        let bench = try DataBench()
+        var capacities: [Int] = []
+        bench.channel.onAppend = {
+            capacities.append(($0.owner as? ByteStorage)?.byteCapacity ?? .max)
+        }
+        var writer = ByteWriter()
+        writer.writeAppendInput([AppendRecord(body: Bytes(utf8: "x"))])
+        writer.writeVarint(15 << 3 | 2)
+        writer.writeVarint(1_000_000)
+        writer.write(Bytes([UInt8](repeating: 0, count: 1_000_000)))
+        let input = writer.finish()
+        let session = bench.appendSession()
+        session.feed([SessionFrame.header(payloadBytes: input.count), input].joined())
+        let unary = FakeExchange(
+            "POST", "/v1/streams/s/records", headers: [("content-type", "application/protobuf")])
+        unary.serve(by: bench)
+        unary.feed(input)
+        unary.endBody()
+        bench.loop.settle()
+        #expect(try Frames(session).acks.count == 1 && unary.status == 200)
+        #expect(capacities.count == 2 && capacities.allSatisfy { $0 < 10_000 })
+    }
+
     @Test func heldFramesAreNotTakenByADrainingServer() throws {
         let bench = try bench(sessionBytes: 100_000)
         let session = bench.appendSession()

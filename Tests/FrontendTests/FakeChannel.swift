@@ -136,6 +136,8 @@ final class FakeChannel {
     var appendStatus: Status?
     /// Whole batches that a follow may begin behind the tail.
     var window = 2
+    /// Sees what is appended.
+    var onAppend: (Bytes) -> Void = { _ in }
     /// Sees live pushes, and may put them elsewhere in memory.
     var onPush: (Bytes) -> Bytes = { $0 }
     private(set) var activations = 0
@@ -200,6 +202,7 @@ final class FakeChannel {
 
     private func append(_ message: Bytes, _ streamlet: Streamlet, _ call: FakeCall) {
         messages += 1
+        onAppend(message)
         var reader = ByteReader(message)
         repeat {
             guard let batch = try? PreparedBatch(decoding: &reader),

@@ -244,6 +244,20 @@ import Transport
         }
     }
 
+    @Test func tooManyPipelinedRequestsAreNotTaken() async throws {
+        try await withSite { loop, site, address, _ in
+            let client = try await RawClient(loop, address)
+            client.send("GET /hang HTTP/1.1\r\nhost: h\r\n\r\n")
+            #expect(await eventually(loop) { site.held.count == 1 })
+            client.send(String(repeating: Self.hello, count: 1_500))
+            await loop.sleep(.milliseconds(200))
+            site.reply(site.held[0], "first")
+            #expect(await eventually(loop) { client.isClosed })
+            #expect(client.text.hasSuffix("\r\nconnection: close\r\n\r\nfirst"))
+            #expect(site.requests.count == 1)
+        }
+    }
+
     @Test func aStreamBehindALargeAnswerGoesOn() async throws {
         try await withSite { loop, site, address, _ in
             let client = try await RawClient(loop, address)

@@ -116,3 +116,12 @@ private final class AppendWaiters {
         for resume in Array(woken) { resume() }
     }
 }
+
+extension ByteWriter {
+    /// What was written where `room` bytes were expected. An input may be large for what is dropped
+    /// of it: what is kept of it, and counted, takes memory of about its own size.
+    consuming func finish(room: Int) -> Bytes {
+        let bytes = finish()
+        return room > 4_096 && bytes.count < room / 2 ? bytes.detached() : bytes
+    }
+}

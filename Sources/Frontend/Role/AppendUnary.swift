@@ -74,9 +74,10 @@ final class AppendUnary {
     private func prepare(_ body: Bytes) throws(APIError) -> (Bytes, PreparedBatch.Head) {
         do throws(AppendInputError) {
             if isProtobuf {
-                var writer = ByteWriter(capacity: body.count + body.count / 4 + 64)
+                let room = body.count + body.count / 4 + 64
+                var writer = ByteWriter(capacity: room)
                 let head = try AppendInputDecoder.decode(body, into: &writer)
-                return (writer.finish(), head)
+                return (writer.finish(room: room), head)
             }
         } catch {
             switch error {

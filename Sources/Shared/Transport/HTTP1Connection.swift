@@ -24,6 +24,11 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
 
     private var context: ChannelHandlerContext?
     private var inbox = CircularBuffer<HTTPServerRequestPart>()
+    /// Heads in the inbox, each of which takes many times the bytes that it came in.
+    private var heldHeads = 0
+    /// More came than is held: what came behind is lost, and told so by closing the connection.
+    private var isOverfull = false
+    private static let heldHeadsMax = 1_024
     private var exchange: HTTP1Exchange?
     /// Whether the socket is read; the sniffer began it.
     private var isReading = true
@@ -87,8 +92,17 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard !isEnding, !isGone else { return }
-        inbox.append(unwrapInboundIn(data))
+        guard !isEnding, !isGone, !isOverfull else { return }
+        let part = unwrapInboundIn(data)
+        if case .head = part {
+            guard heldHeads < Self.heldHeadsMax else {
+                isOverfull = true
+                isDraining = true
+                return
+            }
+            heldHeads += 1
+        }
+        inbox.append(part)
         deliver()
     }
 
@@ -108,6 +122,7 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
                     break
                 }
                 inbox.removeFirst()
+                heldHeads -= 1
                 begin(head)
                 continue
             case .body(let buffer):
