@@ -152,6 +152,28 @@ import Testing
         session.expectFailure("authn", 401)
     }
 
+    /// Nobody who is refused makes the server keep what they send.
+    @Test func dropsRefusedBodies() {
+        let bench = ControlBench(rootToken: "secret")
+        let headers = [(name: "content-length", value: "1048576")]
+        let exchange = bench.begin("POST", "/v1/basins", headers: headers, ends: false)
+        weak var kept: ByteStorage?
+        do {
+            let storage = ByteStorage.make(capacity: 1_000)
+            kept = storage
+            exchange.feed(
+                Bytes(owner: storage, base: UnsafeRawPointer(storage.base), count: 1_000))
+        }
+        #expect(kept == nil && exchange.status == nil)
+        bench.loop.advance(.seconds(6))
+        exchange.expectFailure("authn", 401)
+        #expect(!exchange.isReading)
+        let larger = bench.begin("POST", "/v1/basins", headers: headers, ends: false)
+        for _ in 0..<17 { larger.feed(Bytes(repeatElement(0x20, count: 64 << 10))) }
+        larger.expectFailure("authn", 401)
+        #expect(!larger.isReading)
+    }
+
     @Test(arguments: [nil, "text/plain", "application/x-protobuf", "application/jsonp"])
     func wantsJSON(_ type: String?) {
         let bench = ControlBench()

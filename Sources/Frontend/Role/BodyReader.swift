@@ -10,6 +10,7 @@ package enum BodyReader {
     package static let waitNanoseconds: Nanoseconds = .seconds(60)
     /// A refused request's body is taken and dropped up to this size, so that the connection lives.
     static let discardBytesMax = 1 << 20
+    private static let discardWaitNanoseconds: Nanoseconds = .seconds(5)
 
     /// Call in `serve`, before control returns to the loop. `then` is called exactly once, possibly
     /// before this returns, with the decompressed body or what is wrong with it: `malformed` for
@@ -38,16 +39,34 @@ package enum BodyReader {
         }
     }
 
-    /// Answers `error`. A small body that is announced is taken first: closing a connection with
-    /// unread bytes may take the answer away from the client.
+    /// Answers `error`. A small body that is announced is taken first, and dropped: closing a
+    /// connection with unread bytes may take the answer away from the client.
     static func refuse(_ exchange: any HTTPExchange, _ error: APIError, loop: any Loop) {
         guard let length = exchange.request.contentLength, (1...discardBytesMax).contains(length)
         else {
             exchange.fail(error)
             return
         }
-        let body = Body(exchange, bytesMax: discardBytesMax) { _ in exchange.fail(error) }
-        body.begin(loop, within: .seconds(5))
+        var count = 0
+        var timer: Timer?
+        func end() {
+            timer?.cancel()
+            exchange.onBody = nil
+            exchange.onBodyEnd = nil
+            exchange.onAbort = nil
+            exchange.fail(error)
+        }
+        func giveUp() {
+            exchange.setReading(false)
+            end()
+        }
+        exchange.onBody = { bytes in
+            count += bytes.count
+            if count > discardBytesMax { giveUp() }
+        }
+        exchange.onBodyEnd = end
+        exchange.onAbort = end
+        timer = loop.after(discardWaitNanoseconds, giveUp)
     }
 
     private static func coding(of request: HTTPRequest) throws(APIError) -> Coding? {
@@ -102,13 +121,13 @@ private final class Body {
         self.then = then
     }
 
-    func begin(_ loop: any Loop, within limit: Nanoseconds = BodyReader.waitNanoseconds) {
+    func begin(_ loop: any Loop) {
         exchange.onBody = { self.take($0) }
         exchange.onBodyEnd = { self.end(.success(self.body?.finish() ?? Bytes())) }
         exchange.onAbort = {
             self.end(.failure(APIError(.clientHangup, "the client went away")))
         }
-        timer = loop.after(limit) {
+        timer = loop.after(BodyReader.waitNanoseconds) {
             self.exchange.setReading(false)
             self.end(.failure(APIError(.requestTimeout, "the body did not arrive in time")))
         }
