@@ -55,6 +55,17 @@ package enum RootToken {
         guard link(temporary, path) == 0 || errno == EEXIST else {
             throw ProcessError(path, errno: errno)
         }
+        try syncFolder(of: path)
+    }
+
+    /// A token that was told to clients must not be another one after a crash.
+    private static func syncFolder(of path: String) throws(ProcessError) {
+        var folder = "."
+        if let slash = path.lastIndex(of: "/") { folder = String(path[...slash]) }
+        let opened = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { throw ProcessError(folder, errno: errno) }
+        defer { close(opened) }
+        guard fsync(opened) == 0 else { throw ProcessError(folder, errno: errno) }
     }
 }
 
