@@ -48,16 +48,28 @@ private enum CopProgram {
                 provisioner: ChildProcesses(settings: settings, loop: host.loop)),
             limits: limits)
         role.start()
-        return Host.Running(isReady: { role.isWatching }) { await role.drain() }
+        return Host.Running(
+            isReady: { role.isWatching }, drainNanosecondsMax: limits.drainAllNanoseconds
+        ) { await role.drain() }
     }
 
     /// Tries until the database can be reached.
     private static func migrateSchema(_ host: Host) async throws {
         let conninfo = host.settings[.metadata]
         while true {
-            // Libpq blocks; nothing else runs on the loop yet but the admin pages.
+            // Libpq blocks, and a migration may take minutes: the loop has signals and admin pages.
+            let result = await withUnsafeContinuation { waiter in
+                runOnThread {
+                    do throws(MetadataError) {
+                        let applied = try PostgresMetadata.migrate(conninfo: conninfo)
+                        waiter.resume(returning: Result<[Int], MetadataError>.success(applied))
+                    } catch {
+                        waiter.resume(returning: .failure(error))
+                    }
+                }
+            }
             do throws(MetadataError) {
-                let applied = try PostgresMetadata.migrate(conninfo: conninfo)
+                let applied = try result.get()
                 return host.log.info("schema_migrated", [("applied", "\(applied)")])
             } catch {
                 guard error.kind == .unavailable else { throw error }

@@ -171,6 +171,36 @@ import Testing
         #expect(isDrained)
     }
 
+    /// The host ends the process after `drainAllNanoseconds`, with the lease unreleased.
+    @Test func aDrainOfTheStubbornEndsInTime() async throws {
+        let cell = try TestCell()
+        var limits = CopLimits()
+        let cop = cell.cop {
+            $0.channels = 1
+            $0.cacheys = 1
+            $0.bgtasks = 1
+            $0.frontends = 1
+            limits = $0
+        }
+        cop.start()
+        cell.loop.run(for: .seconds(1))
+        let begin = cell.loop.now
+        var took: Nanoseconds?
+        cell.loop.spawn {
+            await cop.drain()
+            took = cell.loop.now - begin
+        }
+        for _ in 0..<200 {
+            cell.loop.run(for: .seconds(1))
+            for process in cell.provisioner.started where process.killed && !process.hasEnded {
+                process.hasEnded = true
+                process.ended("killed by signal 9")
+            }
+        }
+        let all = try #require(took)
+        #expect(all >= 4 * limits.drainNanoseconds && all <= limits.drainAllNanoseconds)
+    }
+
     @Test func frontendsDrainBeforeChannelsAndTheStubbornAreKilled() throws {
         let cell = try TestCell()
         let cop = cell.cop {

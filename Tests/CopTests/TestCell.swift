@@ -215,6 +215,7 @@ final class FakeProvisioner: Provisioner {
         let ended: (String) -> Void
         var drained = false
         var killed = false
+        var hasEnded = false
         init(_ label: String, _ ended: @escaping (String) -> Void) {
             self.label = label
             self.ended = ended

@@ -72,6 +72,10 @@ package struct CopLimits: Sendable {
     package var steadyNanoseconds: Nanoseconds = .seconds(30)
     /// How long processes may take to drain before they are killed, each kind in turn.
     package var drainNanoseconds: Nanoseconds = .seconds(20)
+    /// How long cop's own drain may take: all kinds, and then the lease.
+    package var drainAllNanoseconds: Nanoseconds {
+        drainNanoseconds * Nanoseconds(ProcessKind.allCases.count) + .seconds(15)
+    }
     @MutantSetting package var mutant: CopMutant?
 
     package init() {}

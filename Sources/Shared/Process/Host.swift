@@ -23,9 +23,15 @@ package final class Host {
         package let isReady: () -> Bool
         /// Finishes the work. Its own bounds apply.
         package let drain: () async -> Void
+        /// The sum of those bounds; nil where they are the drain timeout, some times over.
+        package let drainNanosecondsMax: Nanoseconds?
 
-        package init(isReady: @escaping () -> Bool, drain: @escaping () async -> Void) {
+        package init(
+            isReady: @escaping () -> Bool, drainNanosecondsMax: Nanoseconds? = nil,
+            drain: @escaping () async -> Void
+        ) {
             self.isReady = isReady
+            self.drainNanosecondsMax = drainNanosecondsMax
             self.drain = drain
         }
     }
@@ -118,7 +124,7 @@ package final class Host {
         isEnding = true
         log.notice("ending", [("why", why), ("code", "\(code)")])
         // Whatever hangs, the process ends.
-        let limit = settings[.drainTimeout] * 3 + .seconds(5)
+        let limit = running?.drainNanosecondsMax ?? settings[.drainTimeout] * 3 + .seconds(5)
         loop.after(limit) { [log] in
             log.error("drain_timed_out")
             Program.end(1)
