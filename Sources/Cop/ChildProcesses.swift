@@ -7,9 +7,9 @@ internal import Shared
 /// Provisions the cell's processes as children on this host.
 ///
 /// Each child's standard input is a pipe of which cop holds the other end: when cop is gone,
-/// however it went, the child reads its end and drains by itself. A thread waits for each child, so
-/// none becomes a zombie. Children have process groups of their own: Ctrl-C reaches cop alone,
-/// which drains them in order.
+/// however it went, the child reads its end and drains by itself. A thread waits for each child;
+/// the loop then reaps it, so that no signal goes to an id that is another's already. Children have
+/// process groups of their own: Ctrl-C reaches cop alone, which drains them in order.
 final class ChildProcesses: Provisioner {
     private let settings: Settings
     private let loop: any Loop
@@ -39,8 +39,8 @@ final class ChildProcesses: Provisioner {
         let child = Child(id: id, lifeline: ends[1], ended: ended)
         let bound = LoopBound(child)
         runOnThread { [loop] in
-            let how = Self.await(id)
-            loop.execute { bound.value.isOver(how) }
+            Self.awaitEnd(of: id)
+            loop.execute { bound.value.isOver() }
         }
         return child
     }
@@ -95,7 +95,7 @@ final class ChildProcesses: Provisioner {
     }
 }
 
-/// A child that has not been waited for, so that its id is certainly its own.
+/// A child. Until it is reaped, which happens here, its id is certainly its own.
 private final class Child: ProvisionedProcess {
     private let id: pid_t
     private let lifeline: Int32
@@ -116,10 +116,21 @@ private final class Child: ProvisionedProcess {
         if !hasEnded { _ = Glibc.kill(id, number) }
     }
 
-    func isOver(_ how: String) {
+    /// It has ended, and was not reaped.
+    func isOver() {
         hasEnded = true
         close(lifeline)
-        ended(how)
+        ended(reap())
+    }
+
+    /// Says how it ended.
+    private func reap() -> String {
+        var status: Int32 = 0
+        while waitpid(id, &status, 0) < 0 {
+            guard errno == EINTR else { return "it cannot be waited for" }
+        }
+        let signal = status & 0x7F
+        return signal == 0 ? "exited with \((status >> 8) & 0xFF)" : "killed by signal \(signal)"
     }
 }
 
@@ -166,14 +177,10 @@ extension ChildProcesses {
         }
     }
 
-    /// Blocks until the child has ended, and says how.
-    private static func await(_ id: pid_t) -> String {
-        var status: Int32 = 0
-        while waitpid(id, &status, 0) < 0 {
-            guard errno == EINTR else { return "it cannot be waited for" }
-        }
-        let signal = status & 0x7F
-        return signal == 0 ? "exited with \((status >> 8) & 0xFF)" : "killed by signal \(signal)"
+    /// Blocks until the child has ended, and leaves it to be reaped.
+    private static func awaitEnd(of id: pid_t) {
+        var how = siginfo_t()
+        while waitid(P_PID, id_t(id), &how, WEXITED | WNOWAIT) != 0, errno == EINTR {}
     }
 
     private static func error(_ what: String, _ number: Int32) -> ProvisionError {
