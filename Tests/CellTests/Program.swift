@@ -56,10 +56,14 @@ final class Program {
 
     /// Waits until it has said `text`.
     func waitFor(_ text: String) throws {
-        try waitUntil("the script says \(text)") {
-            if self.text.contains(text) { return true }
-            guard isRunning else { throw CellError("it ended:\n\(self.text)") }
-            return false
+        do {
+            try waitUntil("the script says \(text)") {
+                if self.text.contains(text) { return true }
+                guard isRunning else { throw CellError("it ended") }
+                return false
+            }
+        } catch {
+            throw CellError("\(error):\n\(self.text)")
         }
     }
 

@@ -189,7 +189,9 @@ struct Pass {
                 try await metadata.scanStreams(
                     for: work, in: partition.streams, after: from, limit: limits.scanRows)
             }
-            try await each(scan.items, atOnce: limits.streamsAtOnce, visit)
+            // Merging holds what it merges in memory.
+            let widthMax = work == .compaction ? 1 : limits.streamsAtOnce
+            try await each(scan.items, atOnce: widthMax, visit)
             after = scan.next
         } while after != nil && goesOn
     }

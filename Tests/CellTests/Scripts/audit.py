@@ -114,6 +114,8 @@ def check_segments(bucket, keys, before, missing, leaked):
 
 
 def check_rows(leaked):
+    """Rows that should be gone by now; answers how many objects await their deletion."""
+    garbage = 0
     for name, query in [
         ("deleted streams", "SELECT basin || '/' || name FROM millrace.stream"
          " WHERE deleted_milliseconds IS NOT NULL"),
@@ -126,13 +128,16 @@ def check_rows(leaked):
         ("marks", "SELECT channel FROM millrace.log_garbage WHERE marked_end IS NOT NULL"),
         ("empty streams", "SELECT stream FROM millrace.empty_stream"),
     ]:
-        leaked += ["%s: %s" % (name, row[0]) for row in rows(query)]
+        found = rows(query)
+        leaked += ["%s: %s" % (name, row[0]) for row in found]
+        garbage += len(found) if name == "garbage" else 0
+    return garbage
 
 
 def count(bucket):
     # Rows before objects, and again behind them: what comes and goes meanwhile is no fault.
     missing, leaked = [], []
-    check_rows(leaked)
+    garbage = check_rows(leaked)
     before = named_objects()
     keys = set(bucket.list())
     logs = {key for key in keys if key.startswith("wal/")}
@@ -147,7 +152,7 @@ def count(bucket):
     print(json.dumps({
         "objects": len(keys), "segment_objects": objects, "last_words": words,
         "silent_streams": silent, "seals": seals, "missing": len(missing), "leaked": len(leaked),
-        "streams": int(rows("SELECT count(*) FROM millrace.stream")[0][0]),
+        "garbage": garbage, "streams": int(rows("SELECT count(*) FROM millrace.stream")[0][0]),
         "segments": int(rows("SELECT count(*) FROM millrace.segment")[0][0]),
         "refused_names": int(rows("SELECT count(*) FROM millrace.garbage WHERE is_gone")[0][0]),
     }, sort_keys=True))
