@@ -64,9 +64,9 @@ final class FakeExchange: HTTPExchange {
         onAbort?()
     }
 
-    /// The client takes all that is unsent.
-    func takeUnsent() {
-        unsentBytes = 0
+    /// The client takes what is unsent, but for `left` bytes of it.
+    func takeUnsent(allBut left: Int = 0) {
+        unsentBytes = min(left, unsentBytes)
         onWritable?()
     }
 

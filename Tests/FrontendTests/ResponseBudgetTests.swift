@@ -91,6 +91,33 @@ import Testing
         }
     }
 
+    /// What it takes may be just what made the budget tight.
+    @Test func whoTakesAPartGoesOn() throws {
+        var limits = FrontendLimits(rootToken: nil)
+        limits.processResponseBytesMax = 2 << 20
+        limits.responseBufferBytesMax = 300_000
+        let bench = try DataBench(limits: limits)
+        try bench.fill([Int](repeating: 10, count: 30), bodyBytes: 10_000)
+        let budget = bench.records.path.responses
+        let read = stalled(bench, "seq_num=0&count=300")
+        bench.loop.advance(.seconds(1))
+        #expect(read.unsentBytes >= 300_000)
+        while !budget.isTight {
+            _ = stalled(bench, "seq_num=0&count=300")
+            for _ in 0..<100 where !budget.isTight { bench.loop.advance(.milliseconds(2)) }
+        }
+        let others = budget.bytes - read.unsentBytes
+        try #require(others + 10_000 < limits.processResponseBytesMax / 8 * 7)
+        read.takeUnsent(allBut: 10_000)
+        for _ in 0..<100 {
+            bench.loop.advance(.milliseconds(100))
+            // A transport tells only of what was beyond its own mark.
+            if read.unsentBytes >= 300_000 { read.takeUnsent() } else { read.takeUnsentQuietly() }
+        }
+        #expect(read.isFinished)
+        #expect(try Frames(read).seqNums == Array(0..<300))
+    }
+
     @Test func aResponseIsCountedUntilItsClientHasTakenIt() throws {
         let bench = try bench(bytesMax: 1 << 20)
         try bench.fill([10, 10], bodyBytes: 10_000)

@@ -209,8 +209,9 @@ final class ReadSession: FollowReader {
         countQueued()
     }
 
-    /// Once this is false, call `holdBack`.
+    /// Once this is false, call `holdBack` in the same turn: it must find the budget as this did.
     var hasRoom: Bool {
+        share.measure()
         let unsent = exchange.unsentBytes
         return unsent < path.limits.responseBufferBytesMax && (unsent == 0 || !isTight)
     }
@@ -220,7 +221,6 @@ final class ReadSession: FollowReader {
     /// The exchange has passed its own high mark, so `onWritable` will follow; or the budget is
     /// tight, and calls.
     func holdBack() {
-        share.measure()
         if isTight { share.wait() }
     }
 
