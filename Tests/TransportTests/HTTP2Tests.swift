@@ -238,6 +238,22 @@ final class H2Client {
         }
     }
 
+    /// A client that opens its windows and then reads nothing takes no reset either.
+    @Test func deafClientIsCutOff() async throws {
+        var settings = HTTPSettings()
+        settings.writeTimeout = .seconds(1)
+        try await withSite(settings) { loop, site, address, server in
+            let client = try await H2Client(loop, address, initialWindow: 1 << 30)
+            client.grant(0, 1 << 30)
+            #expect(await eventually(loop) { client.has(4, 0) })
+            client.raw.link.setReading(false)
+            for stream in UInt32(0)..<20 {
+                client.request(stream * 2 + 1, "GET", "/big", ends: true)
+            }
+            #expect(await eventually(loop) { site.aborts == 20 && server.connectionCount == 0 })
+        }
+    }
+
     @Test func stopSaysGoAwayAndFinishes() async throws {
         try await withSite { loop, site, address, server in
             let client = try await H2Client(loop, address)

@@ -46,6 +46,8 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private var wrote = false
     private let goAways = GoAwayWatch()
     private let opening: HTTP2Opening
+    /// Since when the socket has taken too little.
+    private var stuckSince: Nanoseconds?
     private var timer: Timer?
     /// When the last stream came or went.
     private var idleSince: Nanoseconds
@@ -265,6 +267,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         if isDraining && exchanges.isEmpty { end(context) }
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        stuckSince = context.channel.isWritable ? nil : loop.now
+        context.fireChannelWritabilityChanged()
+    }
+
     // MARK: Ends
 
     func drain() {
@@ -347,6 +354,8 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         guard !isGone else { return }
         let now = loop.now
         if let endingSince, now - endingSince >= settings.writeTimeout { return cut() }
+        // Who does not read at all takes no stream's reset either.
+        if let stuckSince, now - stuckSince >= settings.writeTimeout { return cut() }
         for id in exchanges.keys.sorted() { exchanges[id]?.tick(now) }
         if exchanges.isEmpty, now - idleSince >= settings.keepAliveTimeout { drain() }
         timer = loop.after(Self.tickInterval) { [weak self] in self?.tick() }
