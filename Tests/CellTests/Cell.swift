@@ -265,7 +265,8 @@ func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
     }
 }
 
-/// Runs `body` with a cell, whose processes have `variables` in their environment; whatever fails, the cell goes, and its log tells why.
+/// Runs `body` with a cell, whose processes have `variables` in their environment;
+/// whatever fails, the cell goes, and its log tells why.
 func withCell(
     _ store: Cell.Store, _ variables: (Cell) throws -> [String: String] = { _ in [:] },
     _ body: (Cell) throws -> Void

@@ -24,7 +24,7 @@ import Testing
         // What every executable is made of: it wires the drivers together.
         "Process": [
             "Primitives", "Observability", "Configuration", "ObjectStorage", "Metadata", "RPC",
-            "HTTP", "S3", "Postgres", "Transport", "Glibc",
+            "HTTP", "S3", "Postgres", "Transport", "Glibc", "CSupport",
         ],
         "Transport": [
             "Primitives", "RPC", "HTTP", "CSupport", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOHTTP2",

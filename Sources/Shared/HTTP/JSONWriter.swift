@@ -121,25 +121,33 @@ package struct JSONWriter {
     }
 
     /// Runs without anything to escape are copied whole. Bodies may be large and need an escape for
-    /// every byte, while everybody waits: such runs are written without a look at the room for each.
+    /// every byte, while everybody waits: behind an escape a whole block is written byte by byte,
+    /// with room for the worst.
     private mutating func writeEscaped(_ text: UnsafeRawBufferPointer) {
         var at = 0
         while at < text.count {
             let start = at
             while at < text.count, !Self.needsEscape(text[at]) { at += 1 }
             if at > start { out.write(UnsafeRawBufferPointer(rebasing: text[start..<at])) }
-            let first = at
-            let end = min(text.count, at + Self.escapesAtOnce)
-            while at < end, Self.needsEscape(text[at]) { at += 1 }
-            guard at > first else { continue }
-            let room = out.reserve((at - first) * Self.escapeBytesMax)
+            let end = min(text.count, at + Self.blockBytes)
+            guard at < end else { return }
+            let room = out.reserve((end - at) * Self.escapeBytesMax)
             var written = 0
-            for byte in text[first..<at] { written += Self.escape(byte, to: room + written) }
+            while at < end {
+                let byte = text[at]
+                at += 1
+                if Self.needsEscape(byte) {
+                    written += Self.escape(byte, to: room + written)
+                } else {
+                    room.storeBytes(of: byte, toByteOffset: written, as: UInt8.self)
+                    written += 1
+                }
+            }
             out.advance(written)
         }
     }
 
-    private static let escapesAtOnce = 4_096
+    private static let blockBytes = 64
     private static let escapeBytesMax = 6
 
     @inline(__always)
@@ -181,15 +189,20 @@ package struct JSONWriter {
             let (count, isWhole) = Self.character(bytes, at)
             at += count
             if isWhole { continue }
-            writeEscaped(UnsafeRawBufferPointer(rebasing: bytes[start..<at - count]))
-            out.write(utf8: "\u{FFFD}")
+            if start < at - count {
+                writeEscaped(UnsafeRawBufferPointer(rebasing: bytes[start..<at - count]))
+            }
+            let room = out.reserve(4)
+            // U+FFFD; the fourth byte is written over.
+            room.storeBytes(of: UInt32(0x00BD_BFEF).littleEndian, as: UInt32.self)
+            out.advance(3)
             start = at
         }
         writeEscaped(UnsafeRawBufferPointer(rebasing: bytes[start...]))
         out.write(UInt8(ascii: "\""))
     }
 
-    /// The bytes at `at` that are a character of UTF-8, or the longest beginning of one; at least 1.
+    /// The bytes at `at` that are a character of UTF-8, or the longest beginning of one; not 0.
     private static func character(
         _ bytes: UnsafeRawBufferPointer, _ at: Int
     ) -> (count: Int, isWhole: Bool) {
