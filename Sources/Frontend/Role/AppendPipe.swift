@@ -46,17 +46,19 @@ final class AppendPipe {
         /// Batches without an answer; those before them took `answeredBytes`.
         var unanswered: Int
         var answeredBytes = 0
+
+        /// Whether that was the last one.
+        mutating func hasAnswered(_ batch: Batch) -> Bool {
+            answeredBytes += batch.bytes
+            unanswered -= 1
+            return unanswered == 0
+        }
     }
-    /// Not answered yet, in order: those of `runs`, then `openCount` of `openRun`. The first
-    /// `issued` were sent over `call`.
-    private var batches: Deque<Batch> = []
-    private var issued = 0
-    private var runs: Deque<Run> = []
-    /// The run of this turn.
+    private var unanswered = Unanswered()
+    /// The run of this turn, the batches in it, and for how many bytes it was made.
     private var openRun: ByteWriter?
     private var openCount = 0
-    /// Of the last run: the next may need as much.
-    private var runBytesExpected = 0
+    private var openCapacity = 0
     /// Answers of this turn, and what they settle.
     private var replies: [AppendReply] = []
     private var settled = Settlement()
@@ -82,10 +84,38 @@ final class AppendPipe {
         var messageBytes = 0
         var records = 0
         var meteredBytes = 0
+
+        mutating func add(_ batch: Batch) {
+            budgetBytes += batch.budgetBytes
+            records += batch.count
+            meteredBytes += batch.meteredBytes
+        }
+    }
+
+    /// What is not answered yet, in order.
+    private struct Unanswered {
+        /// Those of `runs`, then those of the open run; the first `issued` were sent over `call`.
+        var batches: Deque<Batch> = []
+        var issued = 0
+        var runs: Deque<Run> = []
+
+        /// Removes the first batch and tells when it was sent; nil unless the reply fits it.
+        mutating func take(_ reply: AppendReply) -> (batch: Batch, submitted: Nanoseconds)? {
+            guard issued > 0, let batch = batches.first,
+                reply.end.seqNum &- reply.start.seqNum == UInt64(batch.count)
+            else { return nil }
+            batches.removeFirst()
+            issued -= 1
+            let submitted = runs[0].submitted
+            if runs[0].hasAnswered(batch) { runs.removeFirst() }
+            return (batch, submitted)
+        }
     }
 
     /// A run that is as long as this is sent at once.
     private static let runBytesMax = 256 << 10
+    /// One that is shorter is copied into more memory where it does not suffice.
+    private static let copiedBytesMax = 16 << 10
 
     init(_ path: DataPath, _ named: NamedStream, lookup: StreamLookup, waitsOut: Bool) {
         self.path = path
@@ -96,7 +126,7 @@ final class AppendPipe {
     }
 
     /// Nothing waits for an answer, and all answers were told.
-    var isIdle: Bool { batches.isEmpty && replies.isEmpty }
+    var isIdle: Bool { unanswered.batches.isEmpty && replies.isEmpty }
     /// Whether a budget says to read no more for now. Call `account` before.
     var isFull: Bool {
         bytesInFlight >= path.limits.sessionInFlightBytesMax || share.isSpent
@@ -114,13 +144,11 @@ final class AppendPipe {
 
     // MARK: Batches
 
-    /// Passes on a batch as its client wrote it. Call `account` behind the last one of several.
-    func submit(_ input: Bytes) throws(AppendInputError) {
+    /// Passes on a batch as its client wrote it; about `following` bytes of others come behind it
+    /// at once. Call `account` behind the last one.
+    func submit(_ input: Bytes, following: Int) throws(AppendInputError) {
         guard !isEnded, !isClosing else { return }
-        // The prefixes of the records take more room than the input's own framing, by little.
-        let room = input.count + input.count / 4 + 64
-        var run = openRun ?? ByteWriter(capacity: max(room, runBytesExpected))
-        openRun = nil
+        var run = runWithRoom(for: input.count, following: following)
         let start = run.count
         do throws(AppendInputError) {
             let head = try AppendInputDecoder.decode(input, into: &run)
@@ -135,6 +163,25 @@ final class AppendPipe {
         if isLong { sendRun() } else { list() }
     }
 
+    /// The open run, or a new one.
+    private func runWithRoom(for count: Int, following: Int) -> ByteWriter {
+        // The prefixes of the records take more room than the input's own framing, by little.
+        let room = count + count / 4 + 64
+        let start = openRun?.count ?? 0
+        if start > Self.copiedBytesMax, start + room > openCapacity { sendRun() }
+        if let run = openRun {
+            openRun = nil
+            if start + room <= openCapacity { return run }
+            let wanted = max(start + room + following + following / 8, 4 * start)
+            openCapacity = min(wanted, start + room + Self.runBytesMax)
+            var larger = ByteWriter(capacity: openCapacity)
+            larger.write(run.finish())
+            return larger
+        }
+        openCapacity = min(room + following + following / 8, room + Self.runBytesMax)
+        return ByteWriter(capacity: openCapacity)
+    }
+
     /// Passes on a batch that is a message for the channel already.
     func submit(_ message: Bytes, _ head: PreparedBatch.Head) {
         guard !isEnded, !isClosing else { return }
@@ -145,7 +192,7 @@ final class AppendPipe {
 
     private func add(_ head: PreparedBatch.Head, bytes: Int) {
         let batch = Batch(bytes: bytes, count: head.count, meteredBytes: head.meteredBytes)
-        batches.append(batch)
+        unanswered.batches.append(batch)
         bytesInFlight += batch.budgetBytes
         untakenBytes += batch.budgetBytes
     }
@@ -176,17 +223,16 @@ final class AppendPipe {
         let message = run.finish()
         let count = openCount
         openCount = 0
-        runBytesExpected = min(message.count, Self.runBytesMax)
         account()
         send(message, batches: count)
     }
 
     private func send(_ message: Bytes, batches count: Int) {
-        runs.append(
+        unanswered.runs.append(
             Run(message: message, submitted: path.world.loop.now, unanswered: count))
         if watchdog == nil { watch() }
         if let call {
-            issued += count
+            unanswered.issued += count
             call.send(message)
         } else {
             resolve()
@@ -211,13 +257,12 @@ final class AppendPipe {
         self.call = nil
         call?.onMessage = nil
         call?.onEnd = nil
-        if batches.isEmpty { call?.finishSending() } else { call?.cancel() }
+        if unanswered.batches.isEmpty { call?.finishSending() } else { call?.cancel() }
         let taken = bytesInFlight - untakenBytes
         if taken > 0 { share.giveBack(taken) }
         bytesInFlight = 0
         untakenBytes = 0
-        batches = []
-        runs = []
+        unanswered = Unanswered()
         openRun = nil
         replies = []
         share.leave()
@@ -278,14 +323,15 @@ final class AppendPipe {
         self.call = call
         call.onMessage = { [self] in answered($0) }
         call.onEnd = { [self] in ended($0, $1) }
-        for run in runs { call.send(run.message.dropFirst(run.answeredBytes)) }
-        issued = batches.count - openCount
+        for run in unanswered.runs { call.send(run.message.dropFirst(run.answeredBytes)) }
+        unanswered.issued = unanswered.batches.count - openCount
     }
 
     /// One or more replies, back to back.
     private func answered(_ message: Bytes) {
         hasAnswered = true
         settled.messageBytes += message.count
+        if replies.isEmpty { replies.reserveCapacity(message.count / AppendReply.byteCount) }
         let now = path.world.loop.now
         var reader = ByteReader(message)
         repeat {
@@ -295,29 +341,14 @@ final class AppendPipe {
             } catch {
                 return fail(.indefinite("the channel's answer cannot be read"))
             }
-            guard take(reply, at: now) else {
+            guard let (batch, submitted) = unanswered.take(reply) else {
                 return fail(.indefinite("the channel's answer does not fit the append"))
             }
+            settled.add(batch)
+            replies.append(reply)
+            path.metrics.appendSeconds.record(now - submitted)
         } while !reader.isAtEnd
         list()
-    }
-
-    /// False unless it answers the first batch.
-    private func take(_ reply: AppendReply, at now: Nanoseconds) -> Bool {
-        guard issued > 0, let batch = batches.first,
-            reply.end.seqNum &- reply.start.seqNum == UInt64(batch.count)
-        else { return false }
-        batches.removeFirst()
-        issued -= 1
-        settled.budgetBytes += batch.budgetBytes
-        settled.records += batch.count
-        settled.meteredBytes += batch.meteredBytes
-        replies.append(reply)
-        path.metrics.appendSeconds.record(now - runs[0].submitted)
-        runs[0].answeredBytes += batch.bytes
-        runs[0].unanswered -= 1
-        if runs[0].unanswered == 0 { runs.removeFirst() }
-        return true
     }
 
     /// Tells the answers of this turn, and gives back what they held.
@@ -342,8 +373,8 @@ final class AppendPipe {
         call = nil
         settle()
         guard !isEnded else { return }
-        let wereIssued = issued
-        issued = 0
+        let wereIssued = unanswered.issued
+        unanswered.issued = 0
         switch status {
         case .notOwner, .notConnected, .draining, .unavailable: tryAgain(status)
         case .overloaded where waitsOut: tryAgain(status)
@@ -359,7 +390,7 @@ final class AppendPipe {
         path.cell.forget(lookup.stream)
         isOwnerDoubtful = true
         // The next batch, if one comes, asks anew.
-        guard !batches.isEmpty else { return }
+        guard !unanswered.batches.isEmpty else { return }
         refusals += 1
         if refusals == 1 { firstRefusal = path.world.loop.now }
         let backoff = Backoff(
@@ -383,7 +414,7 @@ final class AppendPipe {
     // MARK: The watchdog
 
     private func watch() {
-        guard let oldest = runs.first else { return }
+        guard let oldest = unanswered.runs.first else { return }
         let due = oldest.submitted + path.limits.callNanoseconds
         watchdog = path.world.loop.after(due - path.world.loop.now) { [weak self] in
             guard let self, !self.isEnded else { return }
@@ -393,7 +424,7 @@ final class AppendPipe {
     }
 
     private func checkOldest() {
-        guard let oldest = runs.first else { return }
+        guard let oldest = unanswered.runs.first else { return }
         if path.world.loop.now - oldest.submitted >= path.limits.callNanoseconds {
             fail(.indefinite("the append was not acknowledged in time"))
         } else {

@@ -100,7 +100,7 @@ final class AppendSession {
             if pipe.isFull { return .full }
             if bytes >= Self.turnBytesMax { return .turnOver }
             guard let frame = try Self.next(&decoder) else { return nil }
-            bytes += try accept(frame) + Self.frameBytes
+            bytes += try accept(frame, following: decoder.bufferedBytes) + Self.frameBytes
         }
         return nil
     }
@@ -118,13 +118,13 @@ final class AppendSession {
     }
 
     /// Returns how many bytes the frame expanded to.
-    private func accept(_ frame: SessionFrame) throws(APIError) -> Int {
+    private func accept(_ frame: SessionFrame, following: Int) throws(APIError) -> Int {
         guard !frame.isTerminal else {
             throw APIError(.badFrame, "a client sends no terminal frame")
         }
         let input = try path.expand(frame)
         do throws(AppendInputError) {
-            try pipe.submit(input)
+            try pipe.submit(input, following: following)
             return input.count
         } catch {
             switch error {

@@ -25,6 +25,11 @@ final class DataPath {
     private static let sweepNanoseconds: Nanoseconds = .milliseconds(500)
     /// What has something to do once this turn of the loop is over.
     private var turn: [AppendPipe] = []
+    /// Made once, for it runs in nearly every turn.
+    private lazy var turnWork: @Sendable () -> Void = {
+        let path = LoopBound(Weak(self))
+        return { path.value.path?.endTurn() }
+    }()
     private var sessions: [UInt64: () -> Void] = [:]
     private var sessionsOpened: UInt64 = 0
     private var isDraining = false
@@ -75,7 +80,7 @@ final class DataPath {
     func atTurnEnd(_ pipe: AppendPipe) {
         turn.append(pipe)
         guard turn.count == 1 else { return }
-        world.loop.soon { [weak self] in self?.endTurn() }
+        world.loop.execute(turnWork)
     }
 
     private func endTurn() {
@@ -121,6 +126,11 @@ final class DataPath {
             throw APIError(.badFrame, "a frame does not decompress: \(error)")
         }
     }
+}
+
+private struct Weak {
+    weak var path: DataPath?
+    init(_ path: DataPath) { self.path = path }
 }
 
 /// What comes of a request before it is known how to serve it.
