@@ -220,7 +220,7 @@ final class AppendPipe {
     private func sendRun() {
         guard let run = openRun, !isEnded else { return }
         openRun = nil
-        let message = run.finish()
+        let message = run.finish(room: openCapacity)
         let count = openCount
         openCount = 0
         account()
