@@ -50,7 +50,7 @@ private enum BgTaskProgram {
 
     private static func list(_ kind: TaskKind?, _ host: Host) async -> Int32 {
         await answer(host) { role in
-            try await role.list(kind, asJSON: host.settings[.output] == "json")
+            (try await role.list(kind, asJSON: host.settings[.output] == "json"), 0)
         }
     }
 
@@ -58,20 +58,23 @@ private enum BgTaskProgram {
         await answer(host) { role in
             let isDryRun = host.settings[.isDryRun]
             let tally = try await role.run(kind, isDryRun: isDryRun)
-            return host.settings[.output] == "json"
+            let text =
+                host.settings[.output] == "json"
                 ? tally.json(isDryRun: isDryRun) : tally.text(isDryRun: isDryRun)
+            return (text, tally.counts[.failed] == nil ? 0 : 1)
         }
     }
 
     private static func answer(
-        _ host: Host, _ work: (BgTaskRole) async throws -> String
+        _ host: Host, _ work: (BgTaskRole) async throws -> (text: String, code: Int32)
     ) async -> Int32 {
         do {
             try await host.metadata.checkSchema()
             let calls = try client(host)
             defer { calls.close() }
-            Program.print(try await work(role(host, try host.openBuckets(), calls)))
-            return 0
+            let (text, code) = try await work(role(host, try host.openBuckets(), calls))
+            Program.print(text)
+            return code
         } catch {
             Program.say("bgtask: \(error)")
             return 1

@@ -52,6 +52,7 @@ import Testing
             } catch {
                 #expect(cell.fault.failing != nil, "round \(round): \(error)")
                 // It died; and nobody knew of it for a while.
+                cell.fault.failing = nil
                 try run(cell, cell.worker())
                 return
             }
@@ -63,6 +64,7 @@ import Testing
 
     private func judge(_ cell: TestCell, _ what: String) throws {
         // Long after: an orphan that the crash left is found.
+        cell.fault.failing = nil
         let worker = cell.worker()
         for _ in 0..<6 {
             cell.loop.run(for: .seconds(1_900))
@@ -90,6 +92,18 @@ import Testing
             calls = cell.fault.calls
         }
         for call in stride(from: 1 + shard, through: calls, by: 4) {
+            let cell = try cell()
+            cell.fault.failing = (call, moment)
+            cell.fault.isFatal = true
+            try run(cell, cell.worker())
+            try judge(cell, "\(moment) call \(call)")
+        }
+    }
+
+    /// The same, but the worker lives on, and does what else there is.
+    @Test(arguments: Fault.Moment.allCases)
+    func everyCallMayFail(_ moment: Fault.Moment) throws {
+        for call in stride(from: 1, through: 400, by: 9) {
             let cell = try cell()
             cell.fault.failing = (call, moment)
             try run(cell, cell.worker())

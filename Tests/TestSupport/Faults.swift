@@ -11,6 +11,11 @@ package final class Fault: @unchecked Sendable {
     package enum Moment: CaseIterable, Sendable { case before, after }
     package private(set) var calls = 0
     package var failing: (call: Int, moment: Moment)?
+    /// Whether nothing works any more once a call failed, until `failing` is nil: its caller died.
+    package var isFatal = false
+    /// Keys that the store does not let go, or does not hand out.
+    package var undeletable: Set<String> = []
+    package var unreadable: Set<String> = []
     /// The metadata is away.
     package var isDown = false
     /// Takes time before each call, so that what happens at once mixes.
@@ -44,8 +49,9 @@ package final class Fault: @unchecked Sendable {
 
     private func next() -> Moment? {
         calls += 1
-        guard let failing, failing.call == calls else { return nil }
-        return failing.moment
+        guard let failing, calls >= failing.call else { return nil }
+        if calls == failing.call { return failing.moment }
+        return isFatal ? .before : nil
     }
 }
 
@@ -73,7 +79,8 @@ package struct FaultyStore: ObjectStore {
     package func get(
         _ key: String, range: Range<Int>?
     ) async throws(StoreError) -> ObjectSlice {
-        try await fault.onStore(await inner.get(key, range: range))
+        if fault.unreadable.contains(key) { throw StoreError(.denied, "scripted") }
+        return try await fault.onStore(await inner.get(key, range: range))
     }
     package func head(_ key: String) async throws(StoreError) -> ObjectInfo? {
         try await fault.onStore(await inner.head(key))
@@ -84,6 +91,7 @@ package struct FaultyStore: ObjectStore {
         try await fault.onStore(await inner.list(prefix: prefix, after: after, limit: limit))
     }
     package func delete(_ key: String) async throws(StoreError) {
+        if fault.undeletable.contains(key) { throw StoreError(.denied, "scripted") }
         try await fault.onStore(await watchedDelete(key))
     }
     private func watchedDelete(_ key: String) async throws(StoreError) {

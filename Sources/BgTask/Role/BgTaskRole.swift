@@ -27,6 +27,7 @@ package final class BgTaskRole {
         let kind: TaskKind
         let partition: Partition
         var lease: TaskLease
+        let setbacks = Setbacks()
         var dueAt: Nanoseconds = 0
         /// Set when the pass under way has ended.
         var running: Signal<Void>?
@@ -211,6 +212,6 @@ package final class BgTaskRole {
     ) -> Pass {
         Pass(
             world: world, limits: limits, partition: post.partition, pace: pace, tally: tally,
-            isDryRun: isDryRun, mayGoOn: mayGoOn)
+            setbacks: isDryRun ? Setbacks() : post.setbacks, isDryRun: isDryRun, mayGoOn: mayGoOn)
     }
 }

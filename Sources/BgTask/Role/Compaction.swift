@@ -34,7 +34,10 @@ struct Compaction {
                     bytesMax: pass.limits.compactedBytesMax)
                 {
                     guard pass.goesOn else { return }
-                    try await merge(run)
+                    let name = "\(id) from \(run[0].start.seqNum)"
+                    try await pass.attempt(name, of: run[0].bucket) { () throws(TaskError) in
+                        try await merge(run)
+                    }
                 }
                 guard segments.count == pass.limits.scanRows, let last = segments.last else {
                     return

@@ -62,7 +62,11 @@ struct Deletion {
             let page = try await pass.asking { metadata throws(MetadataError) in
                 try await metadata.deletingBasins(after: from, limit: 100)
             }
-            for name in page.items { try await purge(name) }
+            for name in page.items {
+                try await pass.attempt("basin \(name)", of: "basins") { () throws(TaskError) in
+                    try await purge(name)
+                }
+            }
             guard page.hasMore, let last = page.items.last else { return }
             after = last
         }

@@ -11,7 +11,8 @@ internal import Primitives
 /// stride, and only below the flushed end: where recovery begins to look. A mark remembers the
 /// flushed end, and what lies below it goes once every plan that pointed into it has passed. Seals
 /// stay, so that a writer which comes back after a long pause finds its log ended; long after a
-/// channel was found retired nobody can come back, and the seal goes last of all.
+/// channel was found retired nobody can come back, and the seal goes last of all. A chunk that
+/// cannot be deleted holds up its own log only.
 struct LogCollection {
     let pass: Pass
     /// Chunks that are deleted before any of the next, some of them at once; then it is noted how
@@ -32,7 +33,10 @@ struct LogCollection {
             }
             for log in scan.items {
                 guard pass.goesOn else { return }
-                try await collect(log, wait)
+                try await pass.attempt("log \(log.channel.id)", of: "logs") {
+                    () throws(TaskError) in
+                    try await collect(log, wait)
+                }
             }
             after = scan.next
         } while after != nil

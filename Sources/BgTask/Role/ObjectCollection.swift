@@ -20,7 +20,10 @@ struct ObjectCollection {
             }
             try await pass.each(scan.items, atOnce: pass.limits.objectsAtOnce) {
                 garbage throws(TaskError) in
-                try await collect(garbage, wait)
+                let object = garbage.object
+                try await pass.attempt(object.key, of: object.bucket) { () throws(TaskError) in
+                    try await collect(garbage, wait)
+                }
             }
             after = scan.next
         } while after != nil && pass.goesOn
@@ -47,21 +50,21 @@ struct ObjectCollection {
         guard let bucket = pass.world.bucket(object.bucket) else {
             return pass.skipped("\(object.key): this worker knows no bucket \(object.bucket)")
         }
-        pass.tally.note(.condemnedObject, object.key)
-        if pass.isDryRun { return }
+        if pass.isDryRun { return pass.tally.note(.condemnedObject, object.key) }
         try await LastWords(pass: pass, bucket: bucket).keep(of: object.key)
         _ = try await pass.asking { metadata throws(MetadataError) in
             try await metadata.condemn(object, age: wait)
         }
+        pass.tally.note(.condemnedObject, object.key)
     }
 
     private func delete(_ object: StoredObject) async throws(TaskError) {
         guard let bucket = pass.world.bucket(object.bucket) else {
             return pass.skipped("\(object.key): this worker knows no bucket \(object.bucket)")
         }
-        pass.tally.note(.deletedObject, object.key)
-        if pass.isDryRun { return }
+        if pass.isDryRun { return pass.tally.note(.deletedObject, object.key) }
         try await pass.delete(object.key, in: bucket)
+        pass.tally.note(.deletedObject, object.key)
         try await forget(object)
     }
 

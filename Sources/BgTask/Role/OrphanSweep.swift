@@ -17,13 +17,16 @@ struct OrphanSweep {
 
     func run() async throws(TaskError) {
         for bucket in pass.world.buckets {
-            let now = try await pass.clock(of: bucket)
-            try await pass.list(
-                LogKeys.allSegmentsPrefix, keys: pass.partition.segmentKeys, in: bucket
-            ) { objects throws(TaskError) in
-                try await sweep(objects.filter { isOld($0, now) }, in: bucket)
+            try await pass.attempt("bucket \(bucket.name)", of: "buckets") {
+                () throws(TaskError) in
+                let now = try await pass.clock(of: bucket)
+                try await pass.list(
+                    LogKeys.allSegmentsPrefix, keys: pass.partition.segmentKeys, in: bucket
+                ) { objects throws(TaskError) in
+                    try await sweep(objects.filter { isOld($0, now) }, in: bucket)
+                }
+                if pass.partition.number == 0 { try await sweepProbes(in: bucket, now) }
             }
-            if pass.partition.number == 0 { try await sweepProbes(in: bucket, now) }
         }
     }
 
@@ -44,28 +47,38 @@ struct OrphanSweep {
                 pass.skipped("\(object.key) is not ours")
                 continue
             }
-            let words = LastWords(pass: pass, bucket: bucket)
-            do throws(TaskError) {
-                if try await words.mustStay(object.key, size: object.size) { continue }
-            } catch {
-                // Deleted since it was listed.
-                guard error.isGone else { throw error }
-                continue
+            try await pass.attempt(object.key, of: bucket.name) { () throws(TaskError) in
+                try await unlink(object, in: bucket)
             }
-            pass.tally.note(.unlinkedOrphan, object.key)
-            if pass.isDryRun { continue }
+        }
+    }
+
+    /// Makes an object that nothing refers to garbage, unless it must stay.
+    private func unlink(_ object: ObjectInfo, in bucket: Bucket) async throws(TaskError) {
+        let words = LastWords(pass: pass, bucket: bucket)
+        do throws(TaskError) {
+            if try await words.mustStay(object.key, size: object.size) { return }
+        } catch {
+            // Deleted since it was listed.
+            guard error.isGone else { throw error }
+            return
+        }
+        if !pass.isDryRun {
             try await pass.asking { metadata throws(MetadataError) in
                 try await metadata.unlinkObject(
                     StoredObject(bucket: bucket.name, key: object.key))
             }
         }
+        pass.tally.note(.unlinkedOrphan, object.key)
     }
 
     private func sweepProbes(in bucket: Bucket, _ now: UInt64) async throws(TaskError) {
         try await pass.list(Self.probesPrefix, in: bucket) { objects throws(TaskError) in
             for object in objects where isOld(object, now) {
-                pass.tally.note(.deletedProbe, object.key)
-                if !pass.isDryRun { try await pass.delete(object.key, in: bucket) }
+                try await pass.attempt(object.key, of: bucket.name) { () throws(TaskError) in
+                    if !pass.isDryRun { try await pass.delete(object.key, in: bucket) }
+                    pass.tally.note(.deletedProbe, object.key)
+                }
             }
         }
     }

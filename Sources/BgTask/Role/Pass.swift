@@ -26,6 +26,8 @@ package enum Action: String, Sendable, CaseIterable {
     case violation
     /// Something could not be dealt with, and was passed over.
     case skipped
+    /// Something failed, and comes back in a later pass.
+    case failed
 }
 
 /// What one pass did, or would have done.
@@ -47,8 +49,9 @@ package final class Tally {
 
     /// All actions but those that changed nothing.
     var total: Int {
-        counts.reduce(0) { $0 + ($1.key == .skipped || $1.key == .violation ? 0 : $1.value) }
+        counts.reduce(0) { $0 + (Self.idle.contains($1.key) ? 0 : $1.value) }
     }
+    private static let idle: Set<Action> = [.violation, .skipped, .failed]
 }
 
 /// One run of a task over one partition: what all tasks share.
@@ -61,6 +64,7 @@ struct Pass {
     let partition: Partition
     let pace: Pace
     let tally: Tally
+    let setbacks: Setbacks
     /// Nothing is changed, only told.
     let isDryRun: Bool
     /// False once the worker drains, or has lost the task's lease.
@@ -69,6 +73,12 @@ struct Pass {
     var goesOn: Bool { mayGoOn() && tally.total < limits.itemsPerPassMax }
 
     func run(_ kind: TaskKind) async throws(TaskError) {
+        setbacks.begin()
+        try await work(kind)
+        if goesOn { setbacks.end() }
+    }
+
+    private func work(_ kind: TaskKind) async throws(TaskError) {
         switch kind {
         case .logCollection: try await LogCollection(pass: self).run()
         case .objectCollection: try await ObjectCollection(pass: self).run()
@@ -82,6 +92,24 @@ struct Pass {
         }
     }
 
+    /// Does `body` for one of many items: should it fail, the others go on. `source` is what the
+    /// items depend on, a bucket as a rule. Throws only what stops all of them.
+    func attempt(
+        _ item: String, of source: String, _ body: () async throws(TaskError) -> Void
+    ) async throws(TaskError) {
+        guard setbacks.mayTry(item, of: source) else { return }
+        do throws(TaskError) {
+            try await body()
+            setbacks.succeeded(of: source)
+        } catch {
+            guard !error.stopsAll else { throw error }
+            tally.note(.failed, "\(item): \(error)")
+            world.log.warning("item_failed", [("item", item), ("error", error.description)])
+            guard setbacks.failed(item, of: source) else { return }
+            world.log.warning("left_for_the_next_pass", [("source", source)])
+        }
+    }
+
     // MARK: Asking
 
     func asking<Value: Sendable>(
@@ -90,7 +118,7 @@ struct Pass {
         do throws(MetadataError) {
             return try await body(world.metadata)
         } catch {
-            throw TaskError("metadata: \(error)")
+            throw TaskError("metadata: \(error)", stopsAll: error.kind == .unavailable)
         }
     }
 
@@ -178,7 +206,7 @@ struct Pass {
             items, atOnce: isDryRun ? 1 : widthMax, loop: world.loop, goesOn: { goesOn }, work)
     }
 
-    /// All streams of the partition that need `work`, some of them at once.
+    /// All streams of the partition that need `work`, some of them at once, whichever of them fail.
     func streams(
         _ work: StreamWork, _ visit: @escaping (StreamID) async throws(TaskError) -> Void
     ) async throws(TaskError) {
@@ -191,7 +219,11 @@ struct Pass {
             }
             // Merging holds what it merges in memory.
             let widthMax = work == .compaction ? 1 : limits.streamsAtOnce
-            try await each(scan.items, atOnce: widthMax, visit)
+            try await each(scan.items, atOnce: widthMax) { id throws(TaskError) in
+                try await attempt("stream \(id)", of: "streams") { () throws(TaskError) in
+                    try await visit(id)
+                }
+            }
             after = scan.next
         } while after != nil && goesOn
     }
@@ -210,15 +242,18 @@ struct Pass {
     static func milliseconds(_ wait: Nanoseconds) -> UInt64 { UInt64(wait / 1_000_000) }
 }
 
-/// Why a pass ended before its time; the next begins at the top.
+/// Why an item failed, or a whole pass ended before its time.
 package struct TaskError: Error, Equatable, CustomStringConvertible {
     package let description: String
     /// An object that should be read is not there.
     let isGone: Bool
+    /// Nothing else can be done either.
+    let stopsAll: Bool
 
-    init(_ description: String, isGone: Bool = false) {
+    init(_ description: String, isGone: Bool = false, stopsAll: Bool = false) {
         self.description = description
         self.isGone = isGone
+        self.stopsAll = stopsAll
     }
 }
 
