@@ -53,7 +53,8 @@ package struct CacheyLimits: Sendable {
     /// A disk that refused is left alone for so long.
     package var diskPauseNanoseconds: Nanoseconds = .seconds(30)
 
-    /// Requests to buckets in flight, hedges and those given up included.
+    /// Requests to buckets in flight, hedges and those given up included. Each bucket has an equal
+    /// share of them, of at least one.
     package var getsMax = 128
     /// Pages being fetched, or waiting to be.
     package var flightsMax = 4_096

@@ -6,15 +6,26 @@ internal import Observability
 internal import Primitives
 
 /// Fetches pages from buckets: which bucket first, when to ask again, how many at once.
+///
+/// Each bucket has the same share of the requests that may be in flight, whoever makes them: one
+/// that hangs holds its own share and no other's.
 final class PageDownloads {
     let world: CacheyWorld
     let limits: CacheyLimits
     let metrics: CacheyMetrics
     private(set) var scores: BucketScores
     private(set) var hedges: HedgePolicy
-    /// Requests to buckets that have not ended, also those that nobody waits for any more.
-    private(set) var getsInFlight = 0
-    private var waiting: Deque<PageDownload> = []
+    /// By bucket: requests that have not ended, also those that nobody waits for any more.
+    private var inFlight: [Int]
+    private var waiting: [Deque<Place>]
+    private let share: Int
+
+    /// A place in the queue for a bucket.
+    final class Place {
+        fileprivate var begin: (() -> Void)?
+
+        fileprivate init(_ begin: @escaping () -> Void) { self.begin = begin }
+    }
 
     init(world: CacheyWorld, limits: CacheyLimits, metrics: CacheyMetrics) {
         self.world = world
@@ -25,19 +36,45 @@ final class PageDownloads {
             HedgePolicy.Settings(
                 percentile: limits.hedgePercentile, budgetPercent: limits.hedgeBudgetPercent),
             bucketCount: world.buckets.count)
+        inFlight = Array(repeating: 0, count: world.buckets.count)
+        waiting = Array(repeating: [], count: world.buckets.count)
+        share = max(1, limits.getsMax / world.buckets.count)
     }
+
+    var getsInFlight: Int { inFlight.reduce(0, +) }
+    /// Downloads that wait for their turn with a bucket.
+    var waitingCount: Int { waiting.reduce(0) { $0 + $1.count } }
 
     /// Fetches a page from the better two of `buckets`. `then` is called once, later. The caller
     /// bounds how many downloads there are.
     func start(
         _ key: PageKey, _ buckets: [Int], then: @escaping (Result<CachedPage, FetchFailure>) -> Void
     ) {
-        waiting.append(PageDownload(key, buckets, self, then: then))
-        next()
+        PageDownload(key, buckets, self, then: then).begin()
     }
 
-    private func next() {
-        while getsInFlight < limits.getsMax, let download = waiting.popFirst() { download.begin() }
+    /// Calls `begin`, which asks the bucket, once it may be asked: now, for which nil is returned,
+    /// or later.
+    fileprivate func whenFree(_ bucket: Int, _ begin: @escaping () -> Void) -> Place? {
+        guard inFlight[bucket] >= share || !waiting[bucket].isEmpty else {
+            begin()
+            return nil
+        }
+        let place = Place(begin)
+        waiting[bucket].append(place)
+        return place
+    }
+
+    fileprivate func leave(_ place: Place, _ bucket: Int) {
+        place.begin = nil
+        // As a rule it is the first.
+        if let index = waiting[bucket].firstIndex(where: { $0 === place }) {
+            waiting[bucket].remove(at: index)
+        }
+    }
+
+    private func next(_ bucket: Int) {
+        while inFlight[bucket] < share, let place = waiting[bucket].popFirst() { place.begin?() }
     }
 
     func order(_ buckets: [Int]) -> [Int] {
@@ -50,13 +87,13 @@ final class PageDownloads {
         return hedges.delay(bucket)
     }
 
-    func mayHedge() -> Bool { getsInFlight < limits.getsMax && hedges.spend() }
+    func mayHedge(_ bucket: Int) -> Bool { inFlight[bucket] < share && hedges.spend() }
 
     /// The page as `bucket` has it.
     func get(
         _ key: PageKey, _ bucket: Int, then: @escaping (Result<CachedPage, FetchFailure>) -> Void
     ) {
-        getsInFlight += 1
+        inFlight[bucket] += 1
         metrics.gets.add()
         let range = RangePlan.bytes(ofPage: key.number, pageBytes: limits.pageBytes)
         let (name, store) = (world.buckets[bucket].name, world.buckets[bucket].store)
@@ -68,9 +105,9 @@ final class PageDownloads {
             } catch {
                 result = .failure(error)
             }
-            getsInFlight -= 1
+            inFlight[bucket] -= 1
             then(judge(result, key, bucket, name, latency: world.loop.now - start))
-            next()
+            next(bucket)
         }
     }
 
@@ -144,6 +181,7 @@ private final class PageDownload {
     private var failures: [FetchFailure] = []
     private var hedgeTimer: Timer?
     private var turnTimer: Timer?
+    private var place: PageDownloads.Place?
 
     init(
         _ key: PageKey, _ buckets: [Int], _ downloads: PageDownloads,
@@ -161,7 +199,25 @@ private final class PageDownload {
         ask()
     }
 
+    /// Asks the present bucket as soon as it may be asked. If another one may have the page, this
+    /// is waited for no longer than for the page itself.
     private func ask() {
+        let bucket = order[turn]
+        place = downloads.whenFree(bucket) { [self] in
+            turnTimer?.cancel()
+            place = nil
+            askNow()
+        }
+        guard let place, turn + 1 < order.count else { return }
+        let limit = downloads.limits.attemptNanoseconds
+        turnTimer = downloads.world.loop.after(limit) { [self] in
+            downloads.leave(place, bucket)
+            self.place = nil
+            endTurn(.timedOut)
+        }
+    }
+
+    private func askNow() {
         let (bucket, turn) = (order[turn], turn)
         let loop = downloads.world.loop
         turnTimer = loop.after(downloads.limits.attemptNanoseconds) { [self] in
@@ -170,7 +226,7 @@ private final class PageDownload {
         }
         if let delay = downloads.hedgeDelay(bucket) {
             hedgeTimer = loop.after(delay) { [self] in
-                guard running == 1, downloads.mayHedge() else { return }
+                guard running == 1, downloads.mayHedge(bucket) else { return }
                 downloads.metrics.hedges.add()
                 get(bucket, turn, isHedge: true)
             }
@@ -215,6 +271,8 @@ private final class PageDownload {
     private func finish(_ result: Result<CachedPage, FetchFailure>) {
         hedgeTimer?.cancel()
         turnTimer?.cancel()
+        if let place { downloads.leave(place, order[turn]) }
+        place = nil
         let then = self.then
         self.then = nil
         then?(result)
