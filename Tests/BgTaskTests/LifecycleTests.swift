@@ -62,6 +62,28 @@ import Testing
         #expect(try cell.lookup(stream) != nil)
     }
 
+    @Test func aChannelThatDoesNotAnswerHoldsUpNoOther() throws {
+        let cell = try TestCell()
+        let (hung, sound) = (try cell.writer(), try cell.writer(address: "127.0.0.1:2"))
+        cell.calls.hung = ["127.0.0.1:1"]
+        for number in 0..<40 {
+            let name = "s\(number)"
+            try (number % 2 == 0 ? hung : sound).claim(try cell.addStream(name))
+            try cell.delete(name)
+        }
+        let worker = cell.worker { $0.partitions = 1 }
+        for turn in 1...2 {
+            let start = cell.loop.now
+            let counts = try cell.pass(worker, [.streamDeletion])
+            #expect(counts[.pushedDeletion] == 20)
+            #expect(cell.loop.now - start < .seconds(15), "one call was waited for")
+            #expect(cell.calls.count == turn * 21)
+        }
+        #expect(sound.closing.count == 20)
+        cell.calls.hung = []
+        #expect(try cell.pass(worker, [.streamDeletion])[.pushedDeletion] == 40)
+    }
+
     @Test func aBasinGoesWithItsStreams() throws {
         let cell = try TestCell()
         try cell.addBasin("other-basin")

@@ -9,6 +9,8 @@ final class TestCalls: CallClient {
     private let loop: VirtualLoop
     var answer: (Method, Bytes) -> Status = { _, _ in .notConnected }
     private(set) var count = 0
+    /// Addresses that never answer.
+    var hung: Set<String> = []
 
     init(_ loop: VirtualLoop) { self.loop = loop }
 
@@ -17,7 +19,13 @@ final class TestCalls: CallClient {
     ) -> any Call {
         count += 1
         let call = TestCall()
-        loop.soon { [self] in call.onEnd?(answer(method, payload), Bytes()) }
+        if hung.contains(address) {
+            _ = loop.after(deadline ?? .seconds(3_600)) {
+                call.onEnd?(.deadlineExceeded, Bytes())
+            }
+        } else {
+            loop.soon { [self] in call.onEnd?(answer(method, payload), Bytes()) }
+        }
         return call
     }
 }

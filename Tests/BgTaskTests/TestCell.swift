@@ -107,8 +107,10 @@ final class TestCell {
         return try value { [metadata] in try await metadata.createStream(creation).resource.id }
     }
 
-    func writer(unsureMilliseconds: UInt64? = nil) throws -> TestWriter {
-        let writer = try TestWriter(self, unsureMilliseconds)
+    func writer(
+        address: String = "127.0.0.1:1", unsureMilliseconds: UInt64? = nil
+    ) throws -> TestWriter {
+        let writer = try TestWriter(self, address: address, unsureMilliseconds)
         writers.append(writer)
         return writer
     }

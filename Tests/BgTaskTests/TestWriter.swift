@@ -27,12 +27,12 @@ final class TestWriter {
         var pending: [(chunk: ChunkIndex, records: Bytes, end: SeqNum)] = []
     }
 
-    init(_ cell: TestCell, _ unsureMilliseconds: UInt64?) throws {
+    init(_ cell: TestCell, address: String, _ unsureMilliseconds: UInt64?) throws {
         self.cell = cell
         id = try cell.value { [metadata = cell.metadata] in
             try await metadata.registerChannel(
                 ChannelRegistration(
-                    storageClass: "express", zone: "a", address: "127.0.0.1:1",
+                    storageClass: "express", zone: "a", address: address,
                     unsureMilliseconds: unsureMilliseconds
                         ?? ChannelRegistration.unsureMillisecondsDefault))
         }

@@ -12,10 +12,14 @@ internal import RPC
 /// channel has closed the streamlet, or recovery did for a dead one. Then the segments are
 /// unlinked, and the row goes, by its id, never by its name: a stream of the same name that came
 /// later is another one.
+///
+/// A channel has so much time in each pass as one call may take: one that does not answer holds
+/// nobody up but its own streams.
 struct Deletion {
     let pass: Pass
 
     func purgeStreams() async throws(TaskError) {
+        var spent: [ChannelID: Nanoseconds] = [:]
         try await pass.streams(.purge) { id throws(TaskError) in
             if pass.isDryRun { return pass.tally.note(.purgedStream, "\(id)") }
             var hasPushed = false
@@ -30,7 +34,7 @@ struct Deletion {
                     pass.tally.note(.unlinkedSegment, "of \(id)", count: count)
                 case .open:
                     // The next pass asks again.
-                    guard !hasPushed, try await isClosed(id) else { return }
+                    guard !hasPushed, try await isClosed(id, &spent) else { return }
                     hasPushed = true
                 }
             }
@@ -38,16 +42,24 @@ struct Deletion {
     }
 
     /// Tells the stream's owner of the deletion; false if it could not be told, or did not close.
-    private func isClosed(_ id: StreamID) async throws(TaskError) -> Bool {
+    /// `spent` is how long each channel was waited for in this pass.
+    private func isClosed(
+        _ id: StreamID, _ spent: inout [ChannelID: Nanoseconds]
+    ) async throws(TaskError) -> Bool {
         let lookup = try await pass.asking { metadata throws(MetadataError) in
             try await metadata.stream(id)
         }
-        guard let lookup, let owner = lookup.owner, owner.channelIsActive else { return false }
+        guard let lookup, let owner = lookup.owner, owner.channelIsActive,
+            spent[owner.channel, default: 0] < pass.limits.callNanoseconds
+        else { return false }
         let request = RefreshRequest(stream: id, version: lookup.stream.version, deleted: true)
-        pass.tally.note(.pushedDeletion, "\(id) to channel \(owner.channel)")
+        let start = pass.world.loop.now
         let (status, _) = await pass.world.calls.unary(
             owner.address, .refresh, request.encoded(), deadline: pass.limits.callNanoseconds)
-        if status != .ok {
+        spent[owner.channel, default: 0] += pass.world.loop.now - start
+        if status == .ok {
+            pass.tally.note(.pushedDeletion, "\(id) to channel \(owner.channel)")
+        } else {
             pass.world.log.info(
                 "deletion_not_pushed",
                 [("stream", "\(id)"), ("channel", "\(owner.channel)"), ("status", "\(status)")])
