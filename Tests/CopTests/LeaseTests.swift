@@ -73,6 +73,23 @@ import Testing
         #expect(second.isActive, "a lease that was given up is taken at once")
     }
 
+    @Test func noRenewalUnderWayTakesTheLeaseBack() throws {
+        let cell = try TestCell()
+        let cop = cell.cop()
+        cop.start()
+        cell.loop.run { cop.isActive }
+        // A renewal that takes long; what follows it does not.
+        cell.fault.pause = { [loop = cell.loop] in await loop.sleep(.seconds(2)) }
+        cell.loop.run(for: .seconds(1))
+        cell.fault.pause = nil
+        try cell.loop.value { await cop.drain() }
+        cell.loop.run(for: .seconds(3))
+        let second = cell.cop()
+        second.start()
+        cell.loop.run(for: .milliseconds(100))
+        #expect(second.isActive, "a lease that was given up is taken at once")
+    }
+
     @Test func aLeaseThatNobodyRenewsIsTakenAfterItPassed() throws {
         let cell = try TestCell()
         _ = try cell.loop.value { [metadata = cell.metadata] in

@@ -31,6 +31,8 @@ package final class BgTaskRole {
         var dueAt: Nanoseconds = 0
         /// Set when the pass under way has ended.
         var running: Signal<Void>?
+        /// Set when the try to hold the lease under way has ended.
+        var holding: Signal<Void>?
         var timer: Timer?
 
         init(_ kind: TaskKind, _ partition: Partition, _ lease: TaskLease) {
@@ -92,6 +94,8 @@ package final class BgTaskRole {
         for post in posts {
             post.timer?.cancel()
             await post.running?.wait()
+            // Else it might take back what is given up here.
+            await post.holding?.wait()
             guard post.lease.isHeld(at: world.loop.now) else { continue }
             post.lease.release()
             do throws(MetadataError) {
@@ -153,6 +157,13 @@ package final class BgTaskRole {
     }
 
     private func holdLease(_ post: Post) async {
+        guard !isDraining else { return }
+        let holding = Signal<Void>()
+        post.holding = holding
+        defer {
+            post.holding = nil
+            holding.set(())
+        }
         let began = world.loop.now
         let (name, holder) = (post.lease.name, post.lease.holder)
         do throws(MetadataError) {

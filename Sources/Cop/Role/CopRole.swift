@@ -23,6 +23,8 @@ package final class CopRole {
     private var recoveries: [ChannelID: Attempt] = [:]
     private var isDraining = false
     private var poll: Timer?
+    /// Set when the try to hold the lease under way has ended.
+    private var holding: Signal<Void>?
     private var drained = Signal<Void>()
     private let deaths: Counter
     private let recovered: Counter
@@ -77,6 +79,8 @@ package final class CopRole {
         isWatching = false
         poll?.cancel()
         await supervisor.drain()
+        // Else it might take back what is given up here.
+        await holding?.wait()
         if tenure.isActive {
             do throws(MetadataError) {
                 try await world.metadata.releaseLease(Tenure.name, holder: tenure.holder)
@@ -100,6 +104,13 @@ package final class CopRole {
     }
 
     private func holdLease() async {
+        guard !isDraining else { return }
+        let holding = Signal<Void>()
+        self.holding = holding
+        defer {
+            self.holding = nil
+            holding.set(())
+        }
         let began = world.loop.now
         do throws(MetadataError) {
             let lease = try await world.metadata.holdLease(
