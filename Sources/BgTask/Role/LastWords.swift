@@ -13,6 +13,8 @@ internal import Records
 /// Before an object with such a word goes, the word is put into an object of its own, without
 /// records; and an object that is nothing but such words stays until the streams move on.
 struct LastWords {
+    typealias Word = (placement: SegmentPlacement, state: SegmentState)
+
     let pass: Pass
     let bucket: Bucket
 
@@ -38,7 +40,7 @@ struct LastWords {
         }
         // Gone already: an earlier try came this far.
         guard let found else { return }
-        var words: [(placement: SegmentPlacement, state: SegmentState)] = []
+        var words: [Word] = []
         for placement in try await placements(of: key, size: found.size) ?? [] {
             guard placement.hasState, try await isLastWord(placement),
                 let state = try await state(placement, in: key)
@@ -109,26 +111,37 @@ struct LastWords {
         }
     }
 
-    private func put(
-        _ words: [(placement: SegmentPlacement, state: SegmentState)], heir: ID128
-    ) async throws(TaskError) {
-        var builder = SegmentObjectBuilder(
+    private func put(_ words: [Word], heir: ID128) async throws(TaskError) {
+        let body = try Self.object(
+            words,
             SegmentObjectHeader(
-                id: heir, channel: nil,
-                createdMilliseconds: pass.world.loop.wallMilliseconds))
-        do throws(DecodeError) {
-            for (placement, state) in words {
-                _ = try builder.add(
-                    stream: placement.span.stream, streamlet: placement.span.streamlet,
-                    records: [], state: state)
-            }
-        } catch {
-            throw TaskError("the words of \(heir): \(error)")
-        }
-        let (body, key) = (builder.finish().parts, LogKeys.segment(heir))
+                id: heir, channel: nil, createdMilliseconds: pass.world.loop.wallMilliseconds))
+        let key = LogKeys.segment(heir)
         // If it is there, an earlier try put it there.
         _ = try await pass.asking(bucket, bytes: byteCount(body)) { store throws(StoreError) in
             try await store.put(key, body, ifAbsent: true)
         }
+    }
+
+    /// An object of nothing but `words`. Those of one object fit one, for they fitted it already;
+    /// throws if they do not, for none may be lost.
+    static func object(
+        _ words: [Word], _ header: SegmentObjectHeader
+    ) throws(TaskError) -> [Bytes] {
+        var builder = SegmentObjectBuilder(header)
+        for (placement, state) in words {
+            let span = placement.span
+            let added: SegmentPlacement?
+            do throws(DecodeError) {
+                added = try builder.add(
+                    stream: span.stream, streamlet: span.streamlet, records: [], state: state)
+            } catch {
+                throw TaskError("the words of \(header.id): \(error)")
+            }
+            guard added != nil else {
+                throw TaskError("the words of \(header.id) do not fit one object")
+            }
+        }
+        return builder.finish().parts
     }
 }
