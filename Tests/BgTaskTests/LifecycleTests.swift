@@ -188,6 +188,20 @@ import Testing
         #expect(try cell.keys("seg/") == [rows[0].object])
     }
 
+    @Test func aMergeThatIsNotDoneIsNotCounted() throws {
+        let cell = try TestCell()
+        let stream = try cell.addStream("orders")
+        let writer = try cell.writer()
+        try writer.claim(stream)
+        for _ in 0..<20 {
+            try writer.write([stream])
+            try writer.flush()
+        }
+        let gone = try #require(try cell.rows(stream).first).object
+        _ = try cell.value { [store = cell.store] in try await store.delete(gone) }
+        #expect(try cell.pass(cell.worker(), [.compaction]) == [.skipped: 1])
+    }
+
     @Test func leasesPassFromTheDeadToTheLiving() throws {
         let cell = try TestCell()
         var first: BgTaskRole? = cell.worker()

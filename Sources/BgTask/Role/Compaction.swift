@@ -52,8 +52,7 @@ struct Compaction {
         guard let bucket = pass.world.bucket(inputs[0].bucket) else {
             return pass.skipped("\(what): this worker knows no bucket \(inputs[0].bucket)")
         }
-        pass.tally.note(.compactedSegment, what, count: inputs.count)
-        if pass.isDryRun { return }
+        if pass.isDryRun { return note(what, inputs) }
         guard let segments = try await read(inputs, in: bucket) else {
             return pass.skipped("\(what) is gone")
         }
@@ -64,11 +63,15 @@ struct Compaction {
         let isDone = try await pass.asking { metadata throws(MetadataError) in
             try await metadata.compact(inputs, into: output)
         }
-        if isDone { return }
+        if isDone { return note(what, inputs) }
         try await pass.asking { metadata throws(MetadataError) in
             try await metadata.unlinkObject(
                 StoredObject(bucket: output.bucket, key: output.object))
         }
+    }
+
+    private func note(_ what: String, _ inputs: [SegmentRow]) {
+        pass.tally.note(.compactedSegment, what, count: inputs.count)
     }
 
     /// The inputs, verified; nil if one of them is not there (any more).
