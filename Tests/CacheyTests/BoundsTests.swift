@@ -241,6 +241,19 @@ import Testing
         #expect((bench.role.pages.disk?.pageCount ?? 0) > 8, "only the oldest leave")
     }
 
+    @Test func whatCannotGoToDiskIsNotKeptForIt() throws {
+        let disk = FakeDisk(ManualLoop())
+        disk.listingFails = true
+        let bench = try Bench(disk: disk) { $0.memoryBytesMax = 3_000 }
+        let object = bench.put("o", 20_000)
+        for _ in 0..<2 {
+            #expect(bench.fetched("o", 0..<20_000).body == object)
+            bench.loop.advance(.seconds(60))
+            #expect(bench.role.pages.disk?.queuedBytes == 0)
+        }
+        #expect(disk.writes == 0)
+    }
+
     @Test func pagesComeFromDiskAfterMemory() throws {
         let disk = FakeDisk(ManualLoop())
         let bench = try bench(disk)

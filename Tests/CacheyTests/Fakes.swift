@@ -77,6 +77,7 @@ final class FakeDisk: PageDisk, @unchecked Sendable {
     private(set) var contents: [UInt64: [UInt8]] = [:]
     var writesFail = false
     var removalsFail = false
+    var listingFails = false
     var readDelay: Nanoseconds = 0
     private(set) var writes = 0
     private(set) var reads = 0
@@ -92,7 +93,8 @@ final class FakeDisk: PageDisk, @unchecked Sendable {
     }
 
     func blocks() async throws(DiskError) -> [DiskBlock] {
-        contents.map { DiskBlock(number: $0, bytes: $1.count) }
+        if listingFails { throw DiskError("the disk is gone") }
+        return contents.map { DiskBlock(number: $0, bytes: $1.count) }
     }
 
     func write(_ parts: [Bytes], block: UInt64, offset: Int) async throws(DiskError) {

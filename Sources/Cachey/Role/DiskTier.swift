@@ -18,10 +18,12 @@ final class DiskTier {
     private var index: DiskIndex
     private var queue: Deque<PageCache.Item> = []
     private var queued: Set<PageKey> = []
-    private var queuedBytes = 0
+    private(set) var queuedBytes = 0
     private var isWriting = false
     private var pausedUntil: Nanoseconds = 0
     private var reads = 0
+    /// Nothing is written any more.
+    private var isGivenUp = false
 
     init(_ disk: any PageDisk, world: CacheyWorld, limits: CacheyLimits, metrics: CacheyMetrics) {
         self.disk = disk
@@ -49,11 +51,19 @@ final class DiskTier {
             } catch {
                 world.log.error("disk_scan_failed", [("error", error.description)])
                 // Without knowing what is there, no bound can be kept.
-                return
+                return giveUp()
             }
             self.context = context
             write()
         }
+    }
+
+    private func giveUp() {
+        isGivenUp = true
+        metrics.diskDrops.add(queue.count)
+        queue = []
+        queued = []
+        queuedBytes = 0
     }
 
     private func scan(_ context: DiskRecord.Context) async throws(DiskError) {
@@ -83,7 +93,7 @@ final class DiskTier {
     /// Keeps a page, unless there is a copy that will last; sometime, or never.
     func keep(_ key: PageKey, _ page: CachedPage) {
         guard !index.isFresh(key), !queued.contains(key) else { return }
-        guard queuedBytes + page.bytes.count <= limits.diskQueueBytesMax,
+        guard !isGivenUp, queuedBytes + page.bytes.count <= limits.diskQueueBytesMax,
             world.loop.now >= pausedUntil
         else { return metrics.diskDrops.add() }
         queue.append((key, page))
