@@ -16,6 +16,7 @@ private final class PoorRegistry: CacheyRegistry, @unchecked Sendable {
     let loop = ManualLoop()
     var isDown = false
     var registering: Nanoseconds = 0
+    var removing: Nanoseconds = 0
 
     private func check() throws(MetadataError) {
         if isDown { throw MetadataError(.unavailable, "scripted") }
@@ -37,6 +38,7 @@ private final class PoorRegistry: CacheyRegistry, @unchecked Sendable {
     }
     func removeCachey(_ id: CacheyID, renewals: UInt64?) async throws(MetadataError) {
         try check()
+        if removing > 0 { await loop.sleep(removing) }
         try await rows.removeCachey(id, renewals: renewals)
     }
 }
@@ -44,17 +46,16 @@ private final class PoorRegistry: CacheyRegistry, @unchecked Sendable {
 @Suite struct EnrolmentOutageTests {
     private let registry = PoorRegistry()
     private let enrolment: Enrolment
+    private let world: CacheyWorld
 
     init() throws {
         var limits = CacheyLimits(address: "c:1")
         limits.forgetNanoseconds = .seconds(20)
-        enrolment = Enrolment(
-            world: CacheyWorld(
-                loop: registry.loop, registry: registry,
-                buckets: [Bucket(name: "b", store: FakeBucket(registry.loop))], disk: nil,
-                log: .silent, metrics: Metrics(role: "cachey")),
-            limits: limits
-        ) { .idle }
+        world = CacheyWorld(
+            loop: registry.loop, registry: registry,
+            buckets: [Bucket(name: "b", store: FakeBucket(registry.loop))], disk: nil,
+            log: .silent, metrics: Metrics(role: "cachey"))
+        enrolment = Enrolment(world: world, limits: limits) { .idle }
         try run { [enrolment] in _ = try await enrolment.start() }
     }
 
@@ -96,6 +97,21 @@ private final class PoorRegistry: CacheyRegistry, @unchecked Sendable {
         #expect(try addresses() == ["c:1", "d:1"], "it could not renew either")
         registry.loop.advance(.seconds(30))
         #expect(try addresses() == ["c:1"])
+    }
+
+    @Test func aDrainDoesNotWaitForMetadataBeyondItsLimit() throws {
+        let role = CacheyRole(world: world, limits: CacheyLimits(address: "e:1"))
+        try run { try await role.start() }
+        registry.removing = .seconds(100)
+        var isDrained = false
+        registry.loop.spawn {
+            await role.drain(within: .seconds(3))
+            isDrained = true
+        }
+        registry.loop.advance(.milliseconds(2_900))
+        #expect(!isDrained, "it would leave the list")
+        registry.loop.advance(.milliseconds(200))
+        #expect(isDrained)
     }
 
     @Test func whoLeftDoesNotComeBackByALateRegistration() throws {

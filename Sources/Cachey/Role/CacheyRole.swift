@@ -58,10 +58,13 @@ package final class CacheyRole: CallService, HTTPService {
     package func drain(within limit: Nanoseconds = .seconds(20)) async {
         if !isDraining {
             isDraining = true
-            sessions.onEmpty = { [drained] in drained.set(()) }
-            if sessions.count == 0 { drained.set(()) }
             _ = world.loop.after(limit) { [drained] in drained.set(()) }
-            await enrolment.stop()
+            world.loop.spawn { [self] in
+                // Metadata that is away must not hold the drain up.
+                await enrolment.stop()
+                sessions.onEmpty = { [drained] in drained.set(()) }
+                if sessions.count == 0 { drained.set(()) }
+            }
         }
         await drained.wait()
         sessions.cancelAll()
