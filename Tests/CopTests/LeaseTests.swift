@@ -90,6 +90,37 @@ import Testing
         #expect(second.isActive, "a lease that was given up is taken at once")
     }
 
+    @Test func whoseProcessesAreEndingTakesTheLeaseAgain() throws {
+        let cell = try TestCell()
+        let cop = cell.cop {
+            $0.channels = 1
+            $0.frontends = 1
+        }
+        cop.start()
+        cell.loop.run(for: .seconds(1))
+        try cell.loop.value { [metadata = cell.metadata] in
+            let lease = try await metadata.holdLease("cop", holder: "other", stale: nil)
+            _ = try await metadata.holdLease("cop", holder: "other", stale: lease.renewals)
+        }
+        cell.loop.run(for: .seconds(1))
+        let (channel, frontend) = (cell.provisioner.started[0], cell.provisioner.started[1])
+        #expect(!cop.isActive && frontend.drained)
+        // The other one ends too, and this one's processes have not ended yet.
+        try cell.loop.value { [metadata = cell.metadata] in
+            try await metadata.releaseLease("cop", holder: "other")
+        }
+        cell.loop.run(for: .seconds(2))
+        #expect(cop.isActive)
+        #expect(cell.provisioner.started.count == 2, "what is ending ends first")
+        frontend.ended("exited with 0")
+        cell.loop.run(for: .seconds(1))
+        #expect(channel.drained && cell.provisioner.started.count == 2)
+        channel.ended("exited with 0")
+        cell.loop.run(for: .seconds(1))
+        #expect(cop.running(.channel) == 1 && cop.running(.frontend) == 1)
+        #expect(cell.provisioner.started.count == 4)
+    }
+
     @Test func aLeaseThatNobodyRenewsIsTakenAfterItPassed() throws {
         let cell = try TestCell()
         _ = try cell.loop.value { [metadata = cell.metadata] in

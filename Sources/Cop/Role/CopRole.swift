@@ -124,7 +124,8 @@ package final class CopRole {
             case .lost:
                 world.log.warning("cop_standing_by", [("active", lease.holder)])
                 watch.lost()
-                await supervisor.drain()
+                // Meanwhile this one stands by like any other.
+                world.loop.spawn { if !self.isActive { await self.supervisor.drain() } }
             }
         } catch {
             tenure.lost()

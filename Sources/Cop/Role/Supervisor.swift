@@ -32,6 +32,8 @@ final class Supervisor {
     private var isRunning = false
     /// Set once the drain under way is over.
     private var draining: Signal<Void>?
+    /// Everything is to run again once that is so.
+    private var runsAfterDrain = false
     private let restarts: Counter
 
     init(world: CopWorld, limits: CopLimits) {
@@ -53,9 +55,14 @@ final class Supervisor {
         slots.count { $0.kind == kind && $0.process != nil }
     }
 
-    /// Starts whatever is not running. Does nothing if already running.
+    /// Starts whatever is not running, once a drain under way is over. Does nothing if already
+    /// running.
     func run() {
         guard !isRunning else { return }
+        guard draining == nil else {
+            runsAfterDrain = true
+            return
+        }
         isRunning = true
         for slot in slots where slot.process == nil { start(slot) }
     }
@@ -63,6 +70,7 @@ final class Supervisor {
     /// Ends everything, the frontends first and the channels last, and returns once all is over,
     /// whoever began it.
     func drain() async {
+        runsAfterDrain = false
         if let draining { return await draining.wait() }
         guard isRunning else { return }
         isRunning = false
@@ -75,6 +83,10 @@ final class Supervisor {
         for kind in ProcessKind.allCases.reversed() { await end(kind) }
         self.draining = nil
         draining.set(())
+        if runsAfterDrain {
+            runsAfterDrain = false
+            run()
+        }
     }
 
     private func start(_ slot: Slot) {
