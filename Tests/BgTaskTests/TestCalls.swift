@@ -6,13 +6,13 @@ import TestSupport
 
 /// Calls that end at once with what `answer` says.
 final class TestCalls: CallClient {
-    private let loop: VirtualLoop
+    private let loop: ManualLoop
     var answer: (Method, Bytes) -> Status = { _, _ in .notConnected }
     private(set) var count = 0
     /// Addresses that never answer.
     var hung: Set<String> = []
 
-    init(_ loop: VirtualLoop) { self.loop = loop }
+    init(_ loop: ManualLoop) { self.loop = loop }
 
     func call(
         _ address: String, _ method: Method, _ payload: Bytes, deadline: Nanoseconds?

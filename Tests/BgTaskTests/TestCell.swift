@@ -11,9 +11,9 @@ import Records
 import TestSupport
 import Testing
 
-/// A cell on one virtual loop: metadata and a store in memory, writers, readers and workers.
+/// A cell on one manual loop: metadata and a store in memory, writers, readers and workers.
 final class TestCell {
-    let loop = VirtualLoop()
+    let loop = ManualLoop()
     let metadata: MemoryMetadata
     let store: MemoryStore
     let storeClock = StoreClock()

@@ -12,7 +12,7 @@ import Testing
 
 /// A cell in memory, with channels that are no more than their logs.
 final class TestCell {
-    let loop = VirtualLoop()
+    let loop = ManualLoop()
     let metadata: MemoryMetadata
     let store = MemoryStore()
     let fault = Fault()

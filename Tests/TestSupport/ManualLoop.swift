@@ -3,8 +3,8 @@
 internal import Glibc
 package import Primitives
 
-/// A loop whose time passes only when a test says so. Everything runs on the test's own thread, so
-/// tests that use it are synchronous functions.
+/// A loop whose time passes only when a test says so: what waits costs nothing. Everything runs on
+/// the test's own thread, so tests that use it are synchronous functions.
 package final class ManualLoop: Loop, TaskExecutor, @unchecked Sendable {
     // Safety: touched by the thread that made it only, which `enqueue` and `execute` check.
     private enum Work {
@@ -75,6 +75,22 @@ package final class ManualLoop: Loop, TaskExecutor, @unchecked Sendable {
             settle()
         }
         now = end
+    }
+
+    /// Lets `span` pass.
+    package func run(for span: Nanoseconds) { advance(span) }
+
+    /// The value of asynchronous work, which must end by itself within an hour.
+    package func value<Value: Sendable>(
+        _ body: @escaping () async throws -> Value
+    ) throws -> Value {
+        var result: Result<Value, any Error>?
+        spawn {
+            do { result = .success(try await body()) } catch { result = .failure(error) }
+        }
+        run(atMost: .seconds(3_600)) { result != nil }
+        guard let result else { fatalError("the work never ended") }
+        return try result.get()
     }
 
     /// Lets time pass until `done`, at most `span`; whether it came to that.
