@@ -170,7 +170,10 @@ public final class ByteStorage: ManagedBuffer<Int, UInt8> {
     }
 
     /// How many bytes were asked for.
-    @inlinable public var byteCapacity: Int { header }
+    ///
+    /// Through its pointer: an access to `header` would be checked for overlapping ones at run
+    /// time, once per integer that a writer writes.
+    @inlinable public var byteCapacity: Int { withUnsafeMutablePointerToHeader { $0.pointee } }
 
     /// Valid as long as somebody holds the storage.
     @inlinable
