@@ -90,10 +90,20 @@ package struct ChunkBuilder {
     private var entries: [FragmentEntry] = []
     private var parts: [Bytes] = []
     private var offset = ChunkHeader.byteCount
+    private var begun: Begun?
 
-    package init(_ header: ChunkHeader) {
+    /// A fragment of which more bytes may come.
+    private struct Begun {
+        let entry: FragmentEntry
+        var length = 0
+        var checksum: UInt32 = 0
+    }
+
+    /// `fragmentCount`: how many to make room for.
+    package init(_ header: ChunkHeader, fragmentCount: Int = 0) {
         precondition(header.kind == .chunk, "a seal has no fragments")
         self.header = header
+        entries.reserveCapacity(fragmentCount)
         var writer = ByteWriter(capacity: ChunkHeader.byteCount)
         header.encode(into: &writer)
         parts.append(writer.finish())
@@ -111,19 +121,40 @@ package struct ChunkBuilder {
     /// Adds a fragment that consists of `slices`, back to back, and at least one byte. False if it
     /// does not fit: then nothing was added.
     package mutating func add(_ entry: FragmentEntry, _ slices: [Bytes]) -> Bool {
-        let length = Primitives.byteCount(slices)
-        precondition(length > 0, "a fragment is never empty")
+        guard hasRoom(for: Primitives.byteCount(slices)) else { return false }
+        begin(entry)
+        for slice in slices { append(slice) }
+        return end() != nil
+    }
+
+    /// Begins a fragment; `append` gives it bytes, and `end` ends it.
+    package mutating func begin(_ entry: FragmentEntry) {
+        precondition(begun == nil, "one fragment at a time")
         precondition((entry.kind == .records) == (entry.count > 0), "only records are counted")
-        guard hasRoom(for: length) else { return false }
-        var placed = entry
-        placed.place(
-            offset: offset, length: length,
-            checksum: slices.reduce(UInt32(0)) { CRC32C.of($1, seed: $0) })
+        begun = Begun(entry: entry)
+    }
+
+    /// The next bytes of the fragment that was begun.
+    package mutating func append(_ slice: Bytes) {
+        guard var fragment = begun else { preconditionFailure("a fragment was begun") }
+        fragment.length += slice.count
+        fragment.checksum = CRC32C.of(slice, seed: fragment.checksum)
+        begun = fragment
+        parts.append(slice)
+    }
+
+    /// Ends the fragment, which has at least one byte, and returns its entry; nil where the chunk
+    /// had no room for it, and is spent.
+    package mutating func end() -> FragmentEntry? {
+        guard let begun, hasRoom(for: begun.length) else { return nil }
+        precondition(begun.length > 0, "a fragment is never empty")
+        self.begun = nil
+        var placed = begun.entry
+        placed.place(offset: offset, length: begun.length, checksum: begun.checksum)
         entries.append(placed)
-        parts.append(contentsOf: slices)
-        offset += length
-        byteCount += length + FragmentEntry.byteCount
-        return true
+        offset += begun.length
+        byteCount += begun.length + FragmentEntry.byteCount
+        return placed
     }
 
     /// The chunk, as parts to be stored back to back, and its entries with their places. There must

@@ -117,21 +117,28 @@ package struct FragmentEntry: Sendable, Hashable {
 }
 
 extension FragmentEntry {
+    /// In one piece: chunks of small batches have an entry every few records.
     func encode(into writer: inout ByteWriter) {
-        writer.write(stream.id)
-        writer.write(firstSeqNum)
-        writer.write(firstTimestamp)
-        writer.write(lastTimestamp)
-        writer.write(dependency?.channel.number ?? 0)
-        writer.write(dependency?.index ?? 0)
-        writer.write(streamlet)
-        writer.write(count)
-        writer.write(offset)
-        writer.write(length)
-        writer.write(meteredBytes)
-        writer.write(checksum)
-        writer.write(kind.rawValue)
-        writer.write([UInt8](repeating: 0, count: 7))
+        let base = writer.reserve(Self.byteCount)
+        func put<Integer: FixedWidthInteger>(_ value: Integer, _ offset: Int) {
+            base.storeBytes(of: value.littleEndian, toByteOffset: offset, as: Integer.self)
+        }
+        put(stream.id.high, 0)
+        put(stream.id.low, 8)
+        put(firstSeqNum, 16)
+        put(firstTimestamp, 24)
+        put(lastTimestamp, 32)
+        put(dependency?.channel.number ?? 0, 40)
+        put(dependency?.index ?? 0, 48)
+        put(streamlet, 56)
+        put(count, 60)
+        put(offset, 64)
+        put(length, 68)
+        put(meteredBytes, 72)
+        put(checksum, 76)
+        // One byte, and seven that are 0.
+        put(UInt64(kind.rawValue), 80)
+        writer.advance(Self.byteCount)
     }
 
     init(decoding reader: inout ByteReader) throws(DecodeError) {
