@@ -122,6 +122,19 @@ package struct PreparedRecords: Sequence {
 
     package func makeIterator() -> Iterator { Iterator(records: batch.records) }
 
+    /// Calls `body` with each record, in order, until it returns false; counts no references.
+    @inline(__always)
+    func forEach(while body: (PreparedRecord) -> Bool) {
+        let (base, count) = (batch.records.base, batch.records.count)
+        defer { withExtendedLifetime(batch) {} }
+        var at = 0
+        while at < count {
+            let record = PreparedRecord(prefixAt: base + at, offset: at)
+            guard body(record) else { return }
+            at = record.fields.upperBound
+        }
+    }
+
     package struct Iterator: IteratorProtocol {
         fileprivate let records: Bytes
         private var at = 0

@@ -55,6 +55,8 @@ package struct SequencedBatch {
     package let storedBytes: Int
     private let timestamps: TimestampAssigner
 
+    package var count: Int { records.count }
+
     /// Places `records` from `seqNum` on. Nil if one lacks a timestamp that the stream requires.
     package init?(
         _ records: PreparedRecords, from seqNum: SeqNum, timestamps: TimestampAssigner
@@ -65,13 +67,19 @@ package struct SequencedBatch {
         var next = seqNum
         var storedBytes = 0
         var first: TimestampMillis?
-        for record in records {
-            guard let timestamp = assigner.next(record.timestamp) else { return nil }
+        var isComplete = true
+        records.forEach { record in
+            guard let timestamp = assigner.next(record.timestamp) else {
+                isComplete = false
+                return false
+            }
             if first == nil { first = timestamp }
             storedBytes += StoredRecord.elementBytes(
                 fieldsBytes: record.fields.count, seqNum: next, timestamp: timestamp)
             next += 1
+            return true
         }
+        guard isComplete else { return nil }
         start = StreamPosition(seqNum: seqNum, timestamp: first ?? 0)
         end = StreamPosition(seqNum: next, timestamp: assigner.previous)
         self.storedBytes = storedBytes
@@ -79,20 +87,20 @@ package struct SequencedBatch {
 
     /// Writes the stored records at `target`, which has room for `storedBytes`.
     package func write(to target: UnsafeMutableRawPointer) {
-        let written = records.batch.records.withUnsafeBytes { source in
-            var assigner = timestamps
-            var seqNum = start.seqNum
-            var at = 0
-            for record in records {
-                guard let timestamp = assigner.next(record.timestamp) else {
-                    preconditionFailure("the timestamps were assigned before")
-                }
-                at += StoredRecord.write(
-                    fields: UnsafeRawBufferPointer(rebasing: source[record.fields]),
-                    seqNum: seqNum, timestamp: timestamp, to: target + at)
-                seqNum += 1
+        let source = records.batch.records.base
+        var assigner = timestamps
+        var seqNum = start.seqNum
+        var written = 0
+        records.forEach { record in
+            guard let timestamp = assigner.next(record.timestamp) else {
+                preconditionFailure("the timestamps were assigned before")
             }
-            return at
+            written += StoredRecord.write(
+                fields: UnsafeRawBufferPointer(
+                    start: source + record.fields.lowerBound, count: record.fields.count),
+                seqNum: seqNum, timestamp: timestamp, to: target + written)
+            seqNum += 1
+            return true
         }
         precondition(written == storedBytes, "the records take the bytes that were reserved")
     }
