@@ -80,6 +80,61 @@ import Testing
         #expect(writer.parts[1].base == payload.base)
     }
 
+    @Test func aMessageWrittenIntoPlaceIsAsAnyOther() throws {
+        var plain = FrameWriter()
+        var inPlace = FrameWriter()
+        for round in 0..<3_000 {
+            let head = bytes(round % 60, UInt8(truncatingIfNeeded: round))
+            let body = bytes(round % 3 == 0 ? 0 : round % 50)
+            plain.write(Frame(.message, call: 9, payload: [head, body].joined()))
+            inPlace.writeMessage(call: 9, head.count, body: body) { target in
+                head.withUnsafeBytes {
+                    UnsafeMutableRawBufferPointer(start: target, count: $0.count)
+                        .copyMemory(from: $0)
+                }
+            }
+        }
+        #expect(inPlace.count == plain.count)
+        #expect(inPlace.take().joined() == plain.take().joined())
+    }
+
+    @Test func framesSideBySideAreOnePart() {
+        var writer = FrameWriter()
+        for call in 1...20 {
+            writer.writeMessage(call: UInt64(call), 48, body: Bytes()) {
+                $0.initializeMemory(as: UInt8.self, repeating: 1, count: 48)
+            }
+        }
+        #expect(writer.parts.count == 1 && writer.count == 20 * 64)
+    }
+
+    /// What is taken stays as it was while somebody holds it; then its room is used again.
+    @Test func whatWasTakenIsNotOverwritten() {
+        var writer = FrameWriter()
+        writer.write(Frame(.ping, call: 1))
+        let first = writer.take()
+        let copy = first.joined().array
+        writer.reuse(first)
+        writer.write(Frame(.ping, call: 2))
+        #expect(first.joined().array == copy)
+        #expect(writer.take().joined() != first.joined())
+    }
+
+    @Test func aFrameInPiecesDoesNotOverwriteTheOneBefore() throws {
+        var writer = FrameWriter()
+        for value in 1...3 {
+            writer.write(Frame(.message, call: 1, payload: bytes(40, UInt8(value))))
+        }
+        let whole = writer.take().joined()
+        var parser = FrameParser(frameBytesMax: 1_024)
+        var found: [Frame] = []
+        for piece in [0..<30, 30..<80, 80..<130, 130..<whole.count] {
+            parser.push(whole[piece])
+            while let frame = try parser.next() { found.append(frame) }
+        }
+        #expect(found.map(\.payload) == (1...3).map { bytes(40, UInt8($0)) })
+    }
+
     @Test func oversizedIsRefusedByItsHeader() {
         var parser = FrameParser(frameBytesMax: 1_024)
         parser.push([0, 4, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])

@@ -83,6 +83,11 @@ package protocol Call: AnyObject {
     var unsentBytes: Int { get }
     /// Sends a message, now or when there is credit; in order. At most `RPCLimits.messageBytesMax`.
     func send(_ message: Bytes)
+    /// As `send`, a message of `count` bytes that `write` writes where it is told, and `body`
+    /// behind them: with credit at hand, neither memory is needed nor is anything copied. `write`
+    /// is called once, before this returns, unless the call is over, and calls nothing of the
+    /// connection.
+    func send(_ count: Int, body: Bytes, _ write: (UnsafeMutableRawPointer) -> Void)
     /// Gives the other end credit for `count` bytes of messages that are dealt with.
     func consumed(_ count: Int)
     /// Caller: no more messages.
@@ -91,6 +96,16 @@ package protocol Call: AnyObject {
     func cancel()
     /// Server: ends the call, behind the messages sent before.
     func end(_ status: Status, _ payload: Bytes)
+}
+
+extension Call {
+    package func send(_ count: Int, body: Bytes, _ write: (UnsafeMutableRawPointer) -> Void) {
+        var writer = ByteWriter(capacity: count + body.count)
+        write(writer.reserve(count))
+        writer.advance(count)
+        writer.write(body)
+        send(writer.finish())
+    }
 }
 
 /// A process's own services: where calls from other processes arrive.

@@ -8,7 +8,7 @@ package import Primitives
 /// Everything that needs credit stands in `held`, in order, and leaves it as credit comes; with
 /// credit at hand nothing is held at all. The connection decides when; this class keeps count.
 package final class ConnectionCall: Call {
-    package var onMessage: ((Bytes) -> Void)?
+    @exclusivity(unchecked) package var onMessage: ((Bytes) -> Void)?
     package var onFinishedSending: (() -> Void)?
     package var onEnd: ((Status, Bytes) -> Void)?
     package var onSendable: (() -> Void)?
@@ -44,25 +44,26 @@ package final class ConnectionCall: Call {
     /// On the caller's loop clock.
     let deadline: Nanoseconds?
     private(set) var id: UInt64 = 0
-    private(set) var isOver = false
+    @exclusivity(unchecked) private(set) var isOver = false
     /// Whether the open may have left this process.
     var isOpened = false
-    var credit = 0
+    // Of what every message touches, each access is over before anything else is called.
+    @exclusivity(unchecked) var credit = 0
     /// Received, and not yet granted again.
-    var received = 0
+    @exclusivity(unchecked) var received = 0
     /// Of `received`: dealt with here, but not yet told the sender.
-    var grantDue = 0
-    var isGrantListed = false
+    @exclusivity(unchecked) var grantDue = 0
+    @exclusivity(unchecked) var isGrantListed = false
     /// In the connection's line of those that wait for its credit.
     var isBlocked = false
-    private(set) var held: Deque<Held> = []
+    @exclusivity(unchecked) private(set) var held: Deque<Held> = []
     /// What is held counts as, in all.
     private(set) var heldCost = 0
     var timer: Timer?
     private var endsLater = false
     private var wasHeldBack = false
-    private var hasEndedSending = false
-    private var owner: (any CallOwner)?
+    @exclusivity(unchecked) private var hasEndedSending = false
+    @exclusivity(unchecked) private var owner: (any CallOwner)?
 
     /// A call to be made; `deadline` in nanoseconds from now.
     init(to method: Method, _ payload: Bytes, deadline: Nanoseconds?, on loop: any Loop) {
@@ -105,6 +106,25 @@ package final class ConnectionCall: Call {
         guard !isOver, !hasEndedSending else { return }
         put(.message(message))
     }
+
+    package func send(_ count: Int, body: Bytes, _ write: (UnsafeMutableRawPointer) -> Void) {
+        let bytes = count + body.count
+        precondition(bytes <= RPCLimits.messageBytesMax, "message beyond the largest")
+        guard !isOver, !hasEndedSending else { return }
+        if held.isEmpty, count <= Self.writtenBytesMax, let owner,
+            owner.callSends(self, count, body: body, write)
+        {
+            return
+        }
+        var writer = ByteWriter(capacity: bytes)
+        write(writer.reserve(count))
+        writer.advance(count)
+        writer.write(body)
+        put(.message(writer.finish()))
+    }
+
+    /// What fits into the memory that frames share.
+    private static let writtenBytesMax = 1_024
 
     package func finishSending() {
         precondition(isCaller, "only a caller finishes sending")
@@ -202,6 +222,11 @@ package final class ConnectionCall: Call {
 protocol CallOwner: AnyObject {
     /// `call.held` has one item more, which counts as `cost`.
     func callHeld(_ call: ConnectionCall, _ cost: Int)
+    /// Sends a message at once, as `Call.send` has it, if there is credit; else false.
+    func callSends(
+        _ call: ConnectionCall, _ count: Int, body: Bytes,
+        _ write: (UnsafeMutableRawPointer) -> Void
+    ) -> Bool
     func callConsumed(_ call: ConnectionCall, _ count: Int)
     func callCancelled(_ call: ConnectionCall, _ status: Status)
 }

@@ -58,85 +58,110 @@ package struct FrameParser {
     /// Header and payload; a longer frame is an error, found from its header alone.
     package var frameBytesMax: Int
     private var input = Bytes()
+    /// How much of the input was taken.
+    private var at = 0
     private var head: ByteStorage?
     private var headCount = 0
     private var frame: Frame?
     private var body: ByteStorage?
     private var bodyCount = 0
+    private var bodyLength = 0
+    /// The memory of the last frame that came in pieces, to be used again once it is free.
+    private var spare: ByteStorage?
+
+    private static let spareBytesMax = 256 << 10
 
     package init(frameBytesMax: Int) { self.frameBytesMax = frameBytesMax }
 
     /// Bytes of our own that an incomplete frame occupies.
-    package var partialBytes: Int { headCount + (body?.byteCapacity ?? 0) }
+    package var partialBytes: Int { headCount + (body == nil ? 0 : bodyLength) }
 
     /// Hands over the next bytes. All frames of the ones before must have been taken.
     package mutating func push(_ bytes: Bytes) {
-        precondition(input.isEmpty, "frames were left behind")
+        precondition(at == input.count, "frames were left behind")
         input = bytes
+        at = 0
     }
 
     /// The next complete frame, or nil until more bytes are pushed.
     package mutating func next() throws(FrameError) -> Frame? {
+        if at == input.count {
+            // Nothing of it is needed any more, and somebody may want its memory.
+            input = Bytes()
+            at = 0
+            return nil
+        }
         if body != nil { return continueBody() }
         guard let (frame, length) = try nextHead() else { return nil }
-        if input.count >= length {
+        if input.count - at >= length {
             var whole = frame
             whole.payload = take(length)
             return whole
         }
         self.frame = frame
-        body = ByteStorage.make(capacity: length)
+        body = makeBody(length)
         bodyCount = 0
         bodyLength = length
         return continueBody()
     }
 
-    private var bodyLength = 0
+    private mutating func makeBody(_ length: Int) -> ByteStorage {
+        if var spare, self.spare != nil, length <= spare.byteCapacity {
+            self.spare = nil
+            if isKnownUniquelyReferenced(&spare) { return spare }
+        }
+        spare = nil
+        return ByteStorage.make(capacity: length)
+    }
 
     private mutating func nextHead() throws(FrameError) -> (Frame, Int)? {
-        if headCount == 0 && input.count >= Frame.headBytes {
-            return try parseHead(take(Frame.headBytes))
+        if headCount == 0 && input.count - at >= Frame.headBytes {
+            defer { at += Frame.headBytes }
+            return try parseHead(input.base + at)
         }
-        guard !input.isEmpty else { return nil }
         let storage = head ?? ByteStorage.make(capacity: Frame.headBytes)
         head = storage
-        let piece = take(min(Frame.headBytes - headCount, input.count))
+        let piece = take(min(Frame.headBytes - headCount, input.count - at))
         piece.withUnsafeBytes { copy($0, to: storage.base + headCount) }
         headCount += piece.count
         guard headCount == Frame.headBytes else { return nil }
         headCount = 0
-        return try parseHead(
-            Bytes(owner: storage, base: UnsafeRawPointer(storage.base), count: Frame.headBytes))
+        return try parseHead(UnsafeRawPointer(storage.base))
     }
 
-    private func parseHead(_ bytes: Bytes) throws(FrameError) -> (Frame, Int) {
-        let length = bytes.load(UInt32.self, at: 0)
+    /// Reads the header at `base`.
+    private func parseHead(_ base: UnsafeRawPointer) throws(FrameError) -> (Frame, Int) {
+        let length = UInt32(littleEndian: base.loadUnaligned(as: UInt32.self))
         guard length >= Frame.headBytes - 4, Int(length) <= frameBytesMax - 4 else {
             throw .length(length)
         }
-        guard let kind = FrameKind(rawValue: bytes[4]) else { throw .kind(bytes[4]) }
+        let code = base.load(fromByteOffset: 4, as: UInt8.self)
+        guard let kind = FrameKind(rawValue: code) else { throw .kind(code) }
         let frame = Frame(
-            kind, method: bytes[5], status: bytes.load(UInt16.self, at: 6),
-            call: bytes.load(UInt64.self, at: 8))
+            kind, method: base.load(fromByteOffset: 5, as: UInt8.self),
+            status: UInt16(
+                littleEndian: base.loadUnaligned(fromByteOffset: 6, as: UInt16.self)),
+            call: UInt64(littleEndian: base.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
         return (frame, Int(length) - (Frame.headBytes - 4))
     }
 
     private mutating func continueBody() -> Frame? {
-        guard let storage = body, var whole = frame, !input.isEmpty else { return nil }
-        let piece = take(min(bodyLength - bodyCount, input.count))
+        guard let storage = body, var whole = frame else { return nil }
+        let piece = take(min(bodyLength - bodyCount, input.count - at))
         piece.withUnsafeBytes { copy($0, to: storage.base + bodyCount) }
         bodyCount += piece.count
         guard bodyCount == bodyLength else { return nil }
         whole.payload = Bytes(
             owner: storage, base: UnsafeRawPointer(storage.base), count: bodyLength)
+        if storage.byteCapacity <= Self.spareBytesMax { spare = storage }
         body = nil
         frame = nil
         return whole
     }
 
     private mutating func take(_ count: Int) -> Bytes {
-        defer { input = input.count == count ? Bytes() : input.dropFirst(count) }
-        return input.prefix(count)
+        defer { at += count }
+        return input[at..<at + count]
     }
 
     private func copy(_ bytes: UnsafeRawBufferPointer, to target: UnsafeMutableRawPointer) {
@@ -145,40 +170,43 @@ package struct FrameParser {
     }
 }
 
-/// Collects frames as the parts of one write. Headers stand in memory that many of them share;
-/// payloads are passed on untouched.
+/// Collects frames as the parts of one write. Headers, and messages that are written into place,
+/// stand in memory that many of them share; payloads are passed on untouched.
 package struct FrameWriter {
     package private(set) var parts: [Bytes] = []
     package private(set) var count = 0
     private var arena = ByteStorage.make(capacity: FrameWriter.arenaBytes)
     private var used = 0
+    /// The last part is of the present arena.
+    private var endsInArena = false
 
     private static let arenaBytes = 4_096
+    private static let arenaBytesMax = 64 << 10
     private static let prefixBytesMax = 4
 
     package init() {}
 
     /// Adds a frame. A `prefix` (of an open) stands between the header and the payload.
     package mutating func write(_ frame: Frame, prefix: UInt32? = nil) {
-        if used + Frame.headBytes + Self.prefixBytesMax > arena.byteCapacity {
-            arena = ByteStorage.make(capacity: Self.arenaBytes)
-            used = 0
-        }
         let headBytes = Frame.headBytes + (prefix == nil ? 0 : Self.prefixBytesMax)
-        let base = arena.base + used
-        let length = UInt32(headBytes - 4 + frame.payload.count)
-        base.storeBytes(of: length.littleEndian, as: UInt32.self)
-        base.storeBytes(of: frame.kind.rawValue, toByteOffset: 4, as: UInt8.self)
-        base.storeBytes(of: frame.method, toByteOffset: 5, as: UInt8.self)
-        base.storeBytes(of: frame.status.littleEndian, toByteOffset: 6, as: UInt16.self)
-        base.storeBytes(of: frame.call.littleEndian, toByteOffset: 8, as: UInt64.self)
+        let base = reserve(headBytes)
+        writeHead(frame, headBytes - 4 + frame.payload.count, at: base)
         if let prefix {
             base.storeBytes(of: prefix.littleEndian, toByteOffset: 16, as: UInt32.self)
         }
-        used += headBytes
-        append(head: Bytes(owner: arena, base: UnsafeRawPointer(base), count: headBytes))
-        if !frame.payload.isEmpty { parts.append(frame.payload) }
-        count += headBytes + frame.payload.count
+        commit(headBytes, body: frame.payload)
+    }
+
+    /// Adds a message of `count` bytes that `write` writes, and `body` behind them. `count` is at
+    /// most 1,024.
+    package mutating func writeMessage(
+        call: UInt64, _ count: Int, body: Bytes, _ write: (UnsafeMutableRawPointer) -> Void
+    ) {
+        let headBytes = Frame.headBytes + count
+        let base = reserve(headBytes)
+        writeHead(Frame(.message, call: call), headBytes - 4 + body.count, at: base)
+        write(base + Frame.headBytes)
+        commit(headBytes, body: body)
     }
 
     /// What was collected; the writer is empty again.
@@ -190,13 +218,45 @@ package struct FrameWriter {
         return parts
     }
 
-    private mutating func append(head: Bytes) {
-        // Headers that follow each other lie side by side: one part for all of them.
-        if let last = parts.last, last.owner === head.owner, last.base + last.count == head.base {
-            parts[parts.count - 1] = Bytes(
-                owner: last.owner, base: last.base, count: last.count + head.count)
-        } else {
-            parts.append(head)
+    /// Takes back what `take` returned and nobody else needs any more, for its room.
+    package mutating func reuse(_ taken: consuming [Bytes]) {
+        guard parts.isEmpty else { return }
+        taken.removeAll(keepingCapacity: true)
+        parts = taken
+        if isKnownUniquelyReferenced(&arena) { used = 0 }
+    }
+
+    private mutating func reserve(_ bytes: Int) -> UnsafeMutableRawPointer {
+        if used + bytes > arena.byteCapacity {
+            arena = ByteStorage.make(
+                capacity: min(arena.byteCapacity * 2, Self.arenaBytesMax))
+            used = 0
+            endsInArena = false
         }
+        return arena.base + used
+    }
+
+    private func writeHead(_ frame: Frame, _ length: Int, at base: UnsafeMutableRawPointer) {
+        base.storeBytes(of: UInt32(length).littleEndian, as: UInt32.self)
+        base.storeBytes(of: frame.kind.rawValue, toByteOffset: 4, as: UInt8.self)
+        base.storeBytes(of: frame.method, toByteOffset: 5, as: UInt8.self)
+        base.storeBytes(of: frame.status.littleEndian, toByteOffset: 6, as: UInt16.self)
+        base.storeBytes(of: frame.call.littleEndian, toByteOffset: 8, as: UInt64.self)
+    }
+
+    /// What was written into the reserved room, and `body` behind it, is the next to be sent.
+    private mutating func commit(_ headBytes: Int, body: Bytes) {
+        let base = UnsafeRawPointer(arena.base + used)
+        used += headBytes
+        count += headBytes + body.count
+        // What lies side by side is one part.
+        if endsInArena, let last = parts.last, last.base + last.count == base {
+            parts[parts.count - 1] = Bytes(
+                owner: arena, base: last.base, count: last.count + headBytes)
+        } else {
+            parts.append(Bytes(owner: arena, base: base, count: headBytes))
+        }
+        endsInArena = body.isEmpty
+        if !endsInArena { parts.append(body) }
     }
 }

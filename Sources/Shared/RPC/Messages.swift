@@ -3,6 +3,13 @@
 package import Primitives
 package import Records
 
+extension StreamPosition {
+    fileprivate func write(to target: UnsafeMutableRawPointer) {
+        target.storeBytes(of: seqNum.littleEndian, as: UInt64.self)
+        target.storeBytes(of: timestamp.littleEndian, toByteOffset: 8, as: UInt64.self)
+    }
+}
+
 /// Opens a session of appends to one incarnation of a stream, on one streamlet.
 package struct AppendOpen: ByteCodable {
     package var stream: StreamID
@@ -30,6 +37,12 @@ extension PreparedBatch: ByteCodable {
     package func encode(into writer: inout ByteWriter) {
         writer.write(head)
         writer.write(records)
+    }
+
+    /// As the general one; of this type alone, for it is made once per batch.
+    package init(_ bytes: Bytes) throws(DecodeError) {
+        var reader = ByteReader(bytes)
+        try self.init(decoding: &reader)
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
@@ -68,10 +81,20 @@ package struct AppendReply: ByteCodable {
         self.tail = tail
     }
 
+    /// What every reply takes.
+    package static let byteCount = 48
+
     package func encode(into writer: inout ByteWriter) {
         writer.write(start)
         writer.write(end)
         writer.write(tail)
+    }
+
+    /// Writes the reply at `target`, which has room for `byteCount`.
+    package func write(to target: UnsafeMutableRawPointer) {
+        start.write(to: target)
+        end.write(to: target + 16)
+        tail.write(to: target + 32)
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
@@ -328,11 +351,17 @@ package struct FollowPush: ByteCodable {
     }
 
     package func encode(into writer: inout ByteWriter) {
-        writer.write(firstSeqNum)
-        writer.write(count)
-        writer.write(meteredBytes)
-        writer.write(tail)
+        writeHead(to: writer.reserve(Self.headBytes))
+        writer.advance(Self.headBytes)
         writer.write(records)
+    }
+
+    /// Writes all that stands in front of the records at `target`, which has room for `headBytes`.
+    package func writeHead(to target: UnsafeMutableRawPointer) {
+        target.storeBytes(of: firstSeqNum.littleEndian, as: UInt64.self)
+        target.storeBytes(of: count.littleEndian, toByteOffset: 8, as: UInt32.self)
+        target.storeBytes(of: meteredBytes.littleEndian, toByteOffset: 12, as: UInt32.self)
+        tail.write(to: target + 16)
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {

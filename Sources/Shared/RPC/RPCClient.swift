@@ -184,6 +184,11 @@ package final class RPCClient: CallClient {
             call.finishSoon(.overloaded, on: client.loop)
         }
 
+        func callSends(
+            _ call: ConnectionCall, _ count: Int, body: Bytes,
+            _ write: (UnsafeMutableRawPointer) -> Void
+        ) -> Bool { false }
+
         func callConsumed(_ call: ConnectionCall, _ count: Int) {}
 
         func callCancelled(_ call: ConnectionCall, _ status: Status) {

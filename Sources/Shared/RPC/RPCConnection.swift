@@ -30,37 +30,40 @@ package final class RPCConnection: LinkHandler {
     /// The connection is gone, and every call with it.
     package var onClosed: ((String) -> Void)?
     package private(set) var peer: PeerIdentity?
-    package private(set) var isClosed = false
+    @exclusivity(unchecked) package private(set) var isClosed = false
     /// Either end has asked for no new calls.
     package var isDraining: Bool { drainSent || drainReceived }
     package var callCount: Int { calls.count }
     /// Bytes held for want of credit, by what they count as.
-    package private(set) var heldBytes = 0
+    package internal(set) var heldBytes = 0
 
+    // What every frame touches is not checked for overlapping access: applications are called with
+    // none under way but that to the parser, which only `linkReceived` uses.
     private let link: any Link
-    private let loop: any Loop
-    private let settings: RPCSettings
+    let loop: any Loop
+    let settings: RPCSettings
     private let identity: PeerIdentity
     private let isInitiator: Bool
     private let service: (any CallService)?
 
-    private var parser = FrameParser(frameBytesMax: Frame.headBytes + Hello.frameBytesMax)
-    private var writer = FrameWriter()
-    private var isInBurst = false
-    private var isFlushPlanned = false
+    @exclusivity(unchecked) private var parser = FrameParser(
+        frameBytesMax: Frame.headBytes + Hello.frameBytesMax)
+    @exclusivity(unchecked) var writer = FrameWriter()
+    @exclusivity(unchecked) private var isInBurst = false
+    @exclusivity(unchecked) private var isFlushPlanned = false
 
-    private var calls: [UInt64: ConnectionCall] = [:]
+    @exclusivity(unchecked) private(set) var calls: [UInt64: ConnectionCall] = [:]
     private var incomingCount = 0
-    private var nextID: UInt64
-    private var lastPeerID: UInt64 = 0
+    @exclusivity(unchecked) private var nextID: UInt64
+    @exclusivity(unchecked) private var lastPeerID: UInt64 = 0
 
     private var peerCallWindow = 0
-    private var credit = 0
+    @exclusivity(unchecked) var credit = 0
     private var blocked: Deque<ConnectionCall> = []
     /// Received and not granted again, and the part of it that is dealt with.
-    private var received = 0
-    private var grantDue = 0
-    private var grants: [ConnectionCall] = []
+    @exclusivity(unchecked) private var received = 0
+    @exclusivity(unchecked) private var grantDue = 0
+    @exclusivity(unchecked) var grants: [ConnectionCall] = []
 
     private var drainSent = false
     private var drainReceived = false
@@ -212,7 +215,7 @@ package final class RPCConnection: LinkHandler {
         service.serve(call, method: method, payload: payload, deadline: deadline)
     }
 
-    private func refuse(_ id: UInt64, _ status: Status) {
+    func refuse(_ id: UInt64, _ status: Status) {
         write(Frame(.end, status: status.rawValue, call: id))
     }
 
@@ -260,7 +263,7 @@ package final class RPCConnection: LinkHandler {
     }
 
     /// The peer may send `count` bytes more over the connection.
-    private func dealtWith(_ count: Int) {
+    func dealtWith(_ count: Int) {
         guard count > 0 else { return }
         grantDue += count
         if grantDue >= settings.connectionWindowBytes / 8 { planFlush() }
@@ -305,7 +308,7 @@ package final class RPCConnection: LinkHandler {
     }
 
     /// Sends what of a call's held items credit allows.
-    private func pump(_ call: ConnectionCall) {
+    func pump(_ call: ConnectionCall) {
         while let item = call.held.first, !call.isBlocked {
             if case .message(let payload) = item, call.credit <= 0, !payload.isEmpty { return }
             let cost = item.creditBytes
@@ -351,13 +354,13 @@ package final class RPCConnection: LinkHandler {
     // MARK: Ends
 
     /// Forgets a call; with a status, its application hears of it.
-    private func over(_ call: ConnectionCall, _ status: Status?, _ payload: Bytes = Bytes()) {
+    func over(_ call: ConnectionCall, _ status: Status?, _ payload: Bytes = Bytes()) {
         forget(call)
         call.finish(status, payload)
         closeIfDrained()
     }
 
-    private func forget(_ call: ConnectionCall) {
+    func forget(_ call: ConnectionCall) {
         guard calls.removeValue(forKey: call.id) != nil else { return }
         if !call.isCaller { incomingCount -= 1 }
         heldBytes -= call.heldCost
@@ -421,13 +424,13 @@ package final class RPCConnection: LinkHandler {
         timer = loop.after(settings.pingInterval / 2) { [weak self] in self?.tick() }
     }
 
-    private func write(_ frame: Frame, prefix: UInt32? = nil) {
+    func write(_ frame: Frame, prefix: UInt32? = nil) {
         guard !isClosed else { return }
         writer.write(frame, prefix: prefix)
         planFlush()
     }
 
-    private func planFlush() {
+    func planFlush() {
         guard !isInBurst, !isFlushPlanned, !isClosed else { return }
         isFlushPlanned = true
         loop.soon { self.flush() }
@@ -445,53 +448,10 @@ package final class RPCConnection: LinkHandler {
         isFlushPlanned = false
         guard writer.count > 0 else { return }
         liveness.written += writer.count
-        link.write(writer.take())
+        let parts = writer.take()
+        link.write(parts)
         link.flush()
+        writer.reuse(parts)
         if link.unsentBytes > settings.linkBytesMax { fail("the peer does not read") }
-    }
-}
-
-extension RPCConnection: CallOwner {
-    func callHeld(_ call: ConnectionCall, _ cost: Int) {
-        heldBytes += cost
-        pump(call)
-        while heldBytes > settings.heldBytesMax, endGreatestHolder() {}
-    }
-
-    /// Ends the call that holds the most bytes, of several the latest. Whatever was sent or taken
-    /// in of it has its effect all the same.
-    private func endGreatestHolder() -> Bool {
-        let greatest = calls.values.max { ($0.heldCost, $0.id) < ($1.heldCost, $1.id) }
-        guard let call = greatest, call.heldCost > 0 else { return false }
-        let isUntouched = call.isCaller && !call.isOpened
-        if call.isCaller {
-            sendCancel(call, .cancelled)
-        } else {
-            refuse(call.id, .indefinite)
-        }
-        forget(call)
-        call.finishSoon(isUntouched ? .overloaded : .indefinite, on: loop)
-        return true
-    }
-
-    func callConsumed(_ call: ConnectionCall, _ count: Int) {
-        let count = min(count, call.received - call.grantDue)
-        call.grantDue += count
-        dealtWith(count)
-        guard call.grantDue >= settings.callWindowBytes / 8, !call.isGrantListed else { return }
-        call.isGrantListed = true
-        grants.append(call)
-        planFlush()
-    }
-
-    func callCancelled(_ call: ConnectionCall, _ status: Status) {
-        sendCancel(call, status)
-        over(call, status == .cancelled ? nil : status)
-    }
-
-    private func sendCancel(_ call: ConnectionCall, _ status: Status) {
-        // An open that was not sent yet never will be.
-        guard call.isOpened else { return }
-        write(Frame(.cancel, status: status.rawValue, call: call.id))
     }
 }
