@@ -50,6 +50,24 @@ import Testing
         #expect(cut.ended?.status == .malformed)
     }
 
+    /// A batch with a command that fills its chunk: the chunk is closed before the command counts.
+    @Test func aCommandInAFullChunkIsInTheStableState() async throws {
+        let bench = try await Bench {
+            $0.chunkBytesTarget = 1
+            $0.flushNanoseconds = .milliseconds(100)
+        }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        session.onMessage?(try Bench.fence("token"))
+        session.onMessage?(try Bench.batch("b", token: "token"))
+        bench.pass(.seconds(1))
+        #expect(try session.replies.map(\.end.seqNum) == [1, 2, 3])
+        let state = try #require(try await bench.metadata.stream(stream)).stream.state
+        #expect(state.tail.seqNum == 3)
+        #expect(state.fencingToken == "token" && state.fencingTokenPosition == 2)
+    }
+
     /// Chunk n is held while n+1 to n+3 are durable: no acknowledgement; then all, in order.
     @Test func aHeldChunkHoldsEverythingBehindIt() async throws {
         let bench = try await Bench { $0.lingerNanoseconds = 0...0 }

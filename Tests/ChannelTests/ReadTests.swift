@@ -227,7 +227,7 @@ import Testing
         let before = Int(millrace_heap_bytes())
         open(1_000..<100_000)
         let each = (Int(millrace_heap_bytes()) - before) / 99_000
-        #expect(each <= 1_024, "an idle open streamlet takes \(each) bytes")
+        #expect(each <= 400, "an idle open streamlet takes \(each) bytes")
         print("an idle open streamlet takes \(each) bytes")
     }
 }

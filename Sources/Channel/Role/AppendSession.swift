@@ -23,16 +23,16 @@ final class AppendSession {
     let call: any Call
     let streamlet: OpenStreamlet
     private let sequencer: Sequencer
-    private var state = State.flowing
+    @exclusivity(unchecked) private var state = State.flowing
     /// Batches that came while held, in order; bounded by the call's window.
     private var waiting: Deque<Bytes> = []
-    private var finishedSending = false
-    private var repliesOutstanding = 0
+    @exclusivity(unchecked) private var finishedSending = false
+    @exclusivity(unchecked) private var repliesOutstanding = 0
     /// Replies of this turn, and the bytes of the batches that they answer.
-    private var replies: ByteWriter?
-    private var answeredBytes = 0
+    @exclusivity(unchecked) private var replies: ByteWriter?
+    @exclusivity(unchecked) private var answeredBytes = 0
     /// The chunk of the last batch that this session had sequenced.
-    private var lastChunk: ChunkIndex?
+    @exclusivity(unchecked) private var lastChunk: ChunkIndex?
 
     init(_ call: any Call, _ streamlet: OpenStreamlet, _ sequencer: Sequencer) {
         self.call = call

@@ -210,7 +210,7 @@ package final class ChannelRole: CallService {
                 let streamlet = parts.streamlets.find(request.stream)
             else { return call.end(status, Bytes()) }
             // Deleted means that nothing of it is sequenced here any more: closed, that is.
-            streamlet.onClosed.append { call.end(.ok, Bytes()) }
+            streamlet.whenClosed { call.end(.ok, Bytes()) }
             parts.streamlets.close(streamlet)
             self.flushIfDue()
         }
@@ -223,7 +223,7 @@ package final class ChannelRole: CallService {
     private func tick() {
         guard let parts, !isOver else { return }
         parts.replies.tick()
-        parts.streamlets.closeDormant()
+        parts.streamlets.closeDormant(interval: Self.tickNanoseconds)
         flushIfDue()
         if isDraining { finishDrain(parts) }
         world.loop.after(Self.tickNanoseconds) { [weak self] in self?.tick() }

@@ -43,10 +43,10 @@ struct ExposureGate<Exposure> {
         }
         // An exposure may wait for an earlier chunk than its predecessor does (a rejection by an
         // old fence): it still leaves in order of chunks.
+        let one = Held(exposure: exposure, index: index, dependency: resolved ? nil : dependency)
         var at = held.endIndex
         while at > held.startIndex, held[at - 1].index > index { at -= 1 }
-        held.insert(
-            Held(exposure: exposure, index: index, dependency: resolved ? nil : dependency), at: at)
+        if at == held.endIndex { held.append(one) } else { held.insert(one, at: at) }
         return false
     }
 
@@ -54,8 +54,8 @@ struct ExposureGate<Exposure> {
     mutating func advance(to end: ChunkIndex, _ release: (Exposure) -> Void) {
         precondition(end >= stableEnd, "what was stable stays stable")
         stableEnd = end
-        while let first = held.first, first.index < end {
-            held.removeFirst()
+        while !held.isEmpty, held[held.startIndex].index < end {
+            let first = held.removeFirst()
             if let dependency = first.dependency, !committed.contains(dependency) {
                 dependent.append(first)
             } else {

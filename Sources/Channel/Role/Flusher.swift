@@ -86,8 +86,9 @@ final class Flusher {
             shares.append(share(of: streamlet, below: end, closes: true))
         }
         for chunk in log.retained where chunk.index >= log.flushedEnd && chunk.index < end {
-            for streamlet in chunk.streamlets where seen.insert(streamlet.id).inserted {
-                shares.append(share(of: streamlet, below: end, closes: false))
+            for fragment in chunk.records.fragments
+            where seen.insert(fragment.streamlet.id).inserted {
+                shares.append(share(of: fragment.streamlet, below: end, closes: false))
             }
         }
         return shares.sorted { $0.streamlet.id < $1.streamlet.id }
@@ -96,12 +97,13 @@ final class Flusher {
     private func share(
         of streamlet: OpenStreamlet, below end: ChunkIndex, closes: Bool
     ) -> Share {
-        let fragments = streamlet.fragments.filter {
-            $0.chunk < end && $0.endSeqNum > streamlet.flushedEnd
-        }
-        let state = fragments.last?.stateAfter ?? streamlet.stable
+        // All below the end is stable, and nothing else is.
+        let state = streamlet.stable.streamState
         // What is trimmed by a stable trim needs no segment.
-        let batches = fragments.flatMap(\.batches).filter { $0.tail.seqNum > state.trimPoint }
+        let batches = log.places(of: streamlet) { $0.endSeqNum > streamlet.flushedEnd }
+            .filter { $0.chunk < end }
+            .flatMap { log.batches($0) }
+            .filter { $0.tail.seqNum > state.trimPoint }
         return Share(
             streamlet: streamlet, from: streamlet.flushedEnd, state: state, closes: closes,
             batches: batches)

@@ -25,18 +25,21 @@ final class Follower {
     /// Pushes what the streamlet holds in memory from `next` on, up to its stable tail; then, if
     /// that was nothing, a heartbeat that says that the follow is granted. False if the window does
     /// not reach back to `next`, and nothing was pushed.
-    func grant(from streamlet: OpenStreamlet) throws(DecodeError) -> Bool {
+    func grant(
+        from streamlet: OpenStreamlet, _ log: LogWriter
+    ) throws(DecodeError) -> Bool {
         let tail = streamlet.stable.tail
         guard next <= tail.seqNum else { return false }
         if next == tail.seqNum {
             heartbeat(tail)
             return true
         }
-        guard let first = streamlet.fragments.first, first.start.seqNum <= next else {
-            return false
-        }
-        for fragment in streamlet.fragments where fragment.endSeqNum > next {
-            for batch in fragment.batches
+        let places = log.places(of: streamlet) { $0.endSeqNum > next }
+        guard let first = places.first, let oldest = log.fragment(first),
+            oldest.start.seqNum <= next
+        else { return false }
+        for place in places {
+            for batch in log.batches(place)
             where batch.tail.seqNum > next && batch.tail.seqNum <= tail.seqNum {
                 try push(batch)
             }
@@ -59,9 +62,7 @@ final class Follower {
             firstSeqNum: batch.firstSeqNum, count: batch.count, meteredBytes: batch.meteredBytes,
             tail: batch.tail, records: batch.bytes)
         if batch.firstSeqNum < next { try push.dropRecords(below: next) }
-        var writer = ByteWriter(capacity: FollowPush.headBytes + push.records.count)
-        push.encode(into: &writer)
-        call.send(writer.finish())
+        call.send(FollowPush.headBytes, body: push.records) { push.writeHead(to: $0) }
         next = batch.tail.seqNum
     }
 

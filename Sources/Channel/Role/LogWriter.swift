@@ -27,18 +27,18 @@ final class LogWriter {
         let index: ChunkIndex
         let bytes: Int
         let closedAt: Nanoseconds
-        let streamlets: [OpenStreamlet]
+        fileprivate(set) var records: ChunkRecords
     }
 
     private struct OpenChunk {
-        /// Those with a fragment in this chunk.
-        var streamlets: [OpenStreamlet] = []
+        var records = ChunkRecords()
         var unannounced: [OpenStreamlet] = []
         var bytes = 0
+        var recordCount = 0
         var firstAppendAt: Nanoseconds = 0
 
-        var isEmpty: Bool { streamlets.isEmpty }
-        var fragmentCount: Int { streamlets.count + unannounced.count }
+        var isEmpty: Bool { records.isEmpty }
+        var fragmentCount: Int { records.fragments.count + unannounced.count }
     }
 
     static let unsureTooLong = "the lease was unsure for longer than a seal surely lives"
@@ -50,20 +50,23 @@ final class LogWriter {
     private let world: ChannelWorld
     private let limits: ChannelLimits
     private let metrics: LogMetrics
-    private var window: LogWindow
     private var gate = ExposureGate<Exposure>()
+    // What every batch touches is not checked for overlapping access, a fifth of its cost: each
+    // access below is over before anything is called that could come back here.
+    @exclusivity(unchecked) private var window: LogWindow
     private var linger: Linger
-    private var open = OpenChunk()
-    private var closing: Timer?
-    private var isClosingSoon = false
-    private(set) var hasFailed = false
+    @exclusivity(unchecked) private var open = OpenChunk()
+    @exclusivity(unchecked) private var slabs = SlabRing()
+    @exclusivity(unchecked) private var closing: Timer?
+    @exclusivity(unchecked) private var isClosingSoon = false
+    @exclusivity(unchecked) private(set) var hasFailed = false
     /// Put ids of the chunks that are not stable yet, to know our own in a probe.
     private(set) var putIDs: [ChunkIndex: ID128] = [:]
 
     /// Closed chunks in memory, by index: the unflushed ones and the recent window.
     private(set) var retained: Deque<RetainedChunk> = []
     private var retainedBytes = 0
-    private(set) var unflushedBytes = 0
+    @exclusivity(unchecked) private(set) var unflushedBytes = 0
     /// Chunks below this are flushed.
     private(set) var flushedEnd: ChunkIndex = 0
 
@@ -75,8 +78,8 @@ final class LogWriter {
     var onIndefinite: (Exposure) -> Void = { _ in }
     /// Chunks below this became stable.
     var onStable: (ChunkIndex) -> Void = { _ in }
-    /// Records became stable: to be pushed to whoever follows.
-    var onRecords: (OpenStreamlet, OpenStreamlet.Fragment) -> Void = { _, _ in }
+    /// Records of a streamlet with followers became stable: to be pushed to these.
+    var onRecords: (OpenStreamlet, [OpenStreamlet.Batch]) -> Void = { _, _ in }
     /// False once a seal of this log may have been collected: then a PUT that succeeds proves
     /// nothing.
     var mayTrustTheStore: () -> Bool = { true }
@@ -121,26 +124,39 @@ final class LogWriter {
             && open.fragmentCount + 2 <= limits.chunkFragmentsMax
     }
 
-    /// Adds a stamped batch to the open chunk, and holds `exposure` until it is stable. There must
-    /// be room. Returns the chunk's index.
+    /// Writes a batch into the open chunk. There must be room. Returns the chunk's index.
     func append(
-        _ batch: OpenStreamlet.Batch, firstTimestamp: TimestampMillis, to streamlet: OpenStreamlet
+        _ batch: SequencedBatch, meteredBytes: Int, to streamlet: OpenStreamlet
     ) -> ChunkIndex {
-        if !fits(batch.bytes.count) { close() }
-        if open.isEmpty { open.firstAppendAt = world.loop.now }
+        let bytes = batch.storedBytes
+        if !fits(bytes) { close() }
+        let now = world.loop.now
+        if open.isEmpty { open.firstAppendAt = now }
+        let offset = slabs.reserve(bytes)
+        batch.write(to: slabs.current.base + offset)
         let index = window.nextIndex
-        if streamlet.add(batch, firstTimestamp: firstTimestamp, to: index) {
-            open.streamlets.append(streamlet)
-            if !streamlet.isAnnounced {
-                streamlet.isAnnounced = true
-                open.unannounced.append(streamlet)
-            }
+        let isNew = open.records.add(
+            batch, meteredBytes: meteredBytes, in: slabs.current, at: offset, to: streamlet,
+            chunk: index)
+        if isNew && !streamlet.isAnnounced {
+            streamlet.isAnnounced = true
+            open.unannounced.append(streamlet)
         }
-        open.bytes += batch.bytes.count
-        unflushedBytes += batch.bytes.count
-        metrics.appended(batch)
-        closeWhenDue()
+        streamlet.touchedAt = now
+        open.bytes += bytes
+        open.recordCount += batch.count
+        unflushedBytes += bytes
+        closeWhenDue(now)
         return index
+    }
+
+    /// The batch of the streamlet that was appended last held commands, which it has applied.
+    func noteCommands(of streamlet: OpenStreamlet) {
+        guard let chunk = streamlet.lastChunk else { return }
+        // The batch may have filled its chunk.
+        if chunk == window.nextIndex { return open.records.noteCommands(of: streamlet) }
+        guard let first = retained.first?.index, chunk >= first else { return }
+        retained[Int(chunk - first)].records.noteCommands(of: streamlet)
     }
 
     /// Lets `exposure` leave once chunk `index` is stable: at once, if it is (or if nil).
@@ -157,14 +173,14 @@ final class LogWriter {
 
     // MARK: Closing
 
-    private func closeWhenDue() {
+    private func closeWhenDue(_ now: Nanoseconds) {
         guard !open.isEmpty, !window.isFull, !hasFailed else { return }
         if open.bytes >= limits.chunkBytesTarget { return close() }
+        if isClosingSoon { return }
         let due = open.firstAppendAt + linger.delay(inFlight: window.count)
-        let wait = due - world.loop.now
+        let wait = due - now
         if wait <= 0 {
             // At the end of this turn of the loop, so that one burst of appends shares a chunk.
-            guard !isClosingSoon else { return }
             isClosingSoon = true
             world.loop.soon { [weak self] in
                 self?.isClosingSoon = false
@@ -188,47 +204,50 @@ final class LogWriter {
         closing = nil
         let now = world.loop.now
         metrics.queueDelay.record(now - open.firstAppendAt)
+        metrics.records.add(open.recordCount)
+        metrics.recordBytes.add(open.bytes)
         let index = window.begin(at: now)
         let putID = ID128(random: world.random)
-        let chunk = open
-        open = OpenChunk()
-        let body = build(chunk, index, putID)
+        let body = build(index, putID)
         putIDs[index] = putID
         retained.append(
             RetainedChunk(
-                index: index, bytes: chunk.bytes, closedAt: now, streamlets: chunk.streamlets))
-        retainedBytes += chunk.bytes
+                index: index, bytes: open.bytes, closedAt: now, records: open.records.take()))
+        retainedBytes += open.bytes
+        open.unannounced = []
+        open.bytes = 0
+        open.recordCount = 0
         put(index, body)
     }
 
-    private func build(_ chunk: OpenChunk, _ index: ChunkIndex, _ putID: ID128) -> [Bytes] {
+    private func build(_ index: ChunkIndex, _ putID: ID128) -> [Bytes] {
         var builder = ChunkBuilder(
             ChunkHeader(
                 kind: .chunk, channel: channel, index: index, putID: putID, storageClass: 0,
-                createdMilliseconds: world.loop.wallMilliseconds))
-        for streamlet in chunk.unannounced {
-            let open = OpenPayload(
-                basin: streamlet.basin, name: streamlet.name, state: streamlet.stable,
+                createdMilliseconds: world.loop.wallMilliseconds),
+            fragmentCount: open.fragmentCount)
+        for streamlet in open.unannounced {
+            let payload = OpenPayload(
+                basin: streamlet.basin, name: streamlet.name, state: streamlet.stable.streamState,
                 configVersion: streamlet.version)
-            add(FragmentEntry(open: streamlet), [open.encoded()], to: &builder)
+            builder.begin(FragmentEntry(open: streamlet))
+            builder.append(payload.encoded())
+            end(&builder)
         }
-        for streamlet in chunk.streamlets {
-            let fragment = streamlet.fragments[streamlet.fragments.count - 1]
-            precondition(fragment.chunk == index, "a chunk holds the streamlet's last fragment")
-            add(
-                FragmentEntry(records: fragment, of: streamlet), fragment.batches.map(\.bytes),
-                to: &builder)
+        for slot in open.records.fragments.indices {
+            builder.begin(FragmentEntry(records: open.records.fragments[slot]))
+            open.records.forEachRun(of: slot) { builder.append($0) }
+            open.records.setOffset(end(&builder), ofFragment: slot)
         }
-        let (parts, entries) = builder.finish()
-        for (streamlet, entry) in zip(chunk.streamlets, entries[chunk.unannounced.count...]) {
-            streamlet.fragments[streamlet.fragments.count - 1].offset = entry.offset
-        }
-        return parts
+        return builder.finish().parts
     }
 
-    private func add(_ entry: FragmentEntry, _ slices: [Bytes], to builder: inout ChunkBuilder) {
-        let fits = builder.add(entry, slices)
-        precondition(fits, "what was let in fits the chunk")
+    @discardableResult
+    private func end(_ builder: inout ChunkBuilder) -> UInt32 {
+        guard let entry = builder.end() else {
+            preconditionFailure("what was let in fits the chunk")
+        }
+        return entry.offset
     }
 
     private func put(_ index: ChunkIndex, _ body: [Bytes]) {
@@ -268,20 +287,19 @@ final class LogWriter {
         metrics.putDuration.record(took)
         for index in before..<stableEnd { becameStable(index) }
         if stableEnd > before { onStable(stableEnd) }
-        closeWhenDue()
+        closeWhenDue(world.loop.now)
     }
 
     private func becameStable(_ index: ChunkIndex) {
         let first = retained.first!.index
         let chunk = retained[Int(index - first)]
         precondition(chunk.index == index, "retained chunks are dense")
-        var pushes: [(OpenStreamlet, OpenStreamlet.Fragment)] = []
-        for streamlet in chunk.streamlets {
-            guard let fragment = streamlet.becameStable(index) else { continue }
-            if !streamlet.followers.isEmpty { pushes.append((streamlet, fragment)) }
-        }
+        chunk.records.becameStable()
         gate.advance(to: index + 1, onRelease)
-        for (streamlet, fragment) in pushes { onRecords(streamlet, fragment) }
+        for slot in chunk.records.fragments.indices {
+            let streamlet = chunk.records.fragments[slot].streamlet
+            if streamlet.hasFollowers { onRecords(streamlet, chunk.records.batches(of: slot)) }
+        }
     }
 
     /// Ends the log: nothing more is sequenced or acknowledged, and all that is held is indefinite.
@@ -319,12 +337,42 @@ final class LogWriter {
         {
             retained.removeFirst()
             retainedBytes -= first.bytes
-            for streamlet in first.streamlets {
-                while let fragment = streamlet.fragments.first, fragment.chunk <= first.index {
-                    streamlet.fragments.removeFirst()
-                }
-            }
         }
+        slabs.trim()
+    }
+
+    /// Where the streamlet's newest fragments in memory are, oldest first: as far back as
+    /// `condition` holds, and without the open chunk's.
+    func places(
+        of streamlet: OpenStreamlet, while condition: (ChunkRecords.Fragment) -> Bool
+    ) -> [FragmentPlace] {
+        var found: [FragmentPlace] = []
+        var place = streamlet.newest
+        while let at = place, let fragment = fragment(at) {
+            if at.chunk < window.nextIndex {
+                guard condition(fragment) else { break }
+                found.append(at)
+            }
+            place = fragment.previous
+        }
+        found.reverse()
+        return found
+    }
+
+    /// The fragment at a place; nil once its chunk has left memory.
+    func fragment(_ place: FragmentPlace) -> ChunkRecords.Fragment? {
+        records(of: place.chunk)?.fragments[Int(place.slot)]
+    }
+
+    /// The batches of the fragment at a place, in order; none once its chunk has left memory.
+    func batches(_ place: FragmentPlace) -> [OpenStreamlet.Batch] {
+        records(of: place.chunk)?.batches(of: Int(place.slot)) ?? []
+    }
+
+    private func records(of chunk: ChunkIndex) -> ChunkRecords? {
+        if chunk == window.nextIndex { return open.records }
+        guard let first = retained.first?.index, chunk >= first else { return nil }
+        return retained[Int(chunk - first)].records
     }
 }
 
@@ -347,11 +395,6 @@ private struct LogMetrics {
         queueDelay = metrics.histogram(
             "append_queue_delay_seconds", help: "From a chunk's first append to its PUT.")
     }
-
-    func appended(_ batch: OpenStreamlet.Batch) {
-        records.add(Int(batch.count))
-        recordBytes.add(batch.bytes.count)
-    }
 }
 
 extension FragmentEntry {
@@ -362,12 +405,12 @@ extension FragmentEntry {
             dependency: nil)
     }
 
-    fileprivate init(records fragment: OpenStreamlet.Fragment, of streamlet: OpenStreamlet) {
+    fileprivate init(records fragment: ChunkRecords.Fragment) {
         self.init(
-            stream: streamlet.id, streamlet: streamlet.number, kind: .records,
+            stream: fragment.streamlet.id, streamlet: fragment.streamlet.number, kind: .records,
             firstSeqNum: fragment.start.seqNum, count: fragment.count,
             firstTimestamp: fragment.start.timestamp, lastTimestamp: fragment.lastTimestamp,
-            meteredBytes: UInt32(fragment.meteredBytes), dependency: nil)
+            meteredBytes: fragment.meteredBytes, dependency: nil)
     }
 }
 

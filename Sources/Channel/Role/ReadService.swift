@@ -40,28 +40,29 @@ final class ReadService {
     func plan(_ call: any Call, _ request: PlanRequest, _ streamlet: OpenStreamlet) {
         guarded(call, streamlet) { [self] in
             let tail = streamlet.stable.tail
-            let pointers = streamlet.fragments.lazy
-                .filter { [log] in
-                    $0.chunk < log.stableEnd && $0.endSeqNum > streamlet.flushedEnd
-                        && request.start.reaches($0)
-                }
-                .prefix(Int(request.limit))
-                .map { self.pointer($0) }
+            let pointers = log.places(of: streamlet) {
+                $0.endSeqNum > streamlet.flushedEnd && request.start.reaches($0)
+            }
+            .filter { $0.chunk < log.stableEnd }
+            .prefix(Int(request.limit))
+            .compactMap { place in log.fragment(place).map { pointer($0, in: place.chunk) } }
             let trimPoint =
                 limits.mutant == .gapReadAsTrimmed
                 ? streamlet.flushedEnd : streamlet.stable.trimPoint
             let reply = PlanReply(
                 tail: tail, flushedEnd: streamlet.flushedEnd, trimPoint: trimPoint,
-                pointers: Array(pointers))
+                pointers: pointers)
             call.end(.ok, reply.encoded())
         }
     }
 
-    private func pointer(_ fragment: OpenStreamlet.Fragment) -> ChunkPointer {
+    private func pointer(
+        _ fragment: ChunkRecords.Fragment, in chunk: ChunkIndex
+    ) -> ChunkPointer {
         ChunkPointer(
-            object: LogKeys.chunk(log.channel, fragment.chunk), bucket: world.buckets[0].name,
+            object: LogKeys.chunk(log.channel, chunk), bucket: world.buckets[0].name,
             start: fragment.start, count: fragment.count, lastTimestamp: fragment.lastTimestamp,
-            offset: fragment.offset, length: UInt32(fragment.length))
+            offset: fragment.offset, length: fragment.length)
     }
 
     func follow(_ call: any Call, _ request: FollowRequest, _ streamlet: OpenStreamlet) {
@@ -70,7 +71,7 @@ final class ReadService {
             let follower = Follower(
                 call, start: request.start, bytesMax: limits.followerBytesMax)
             do throws(DecodeError) {
-                guard try follower.grant(from: streamlet) else {
+                guard try follower.grant(from: streamlet, log) else {
                     return call.end(.notInWindow, Bytes())
                 }
             } catch {
@@ -89,10 +90,10 @@ final class ReadService {
     }
 
     /// Records became stable: every follower gets them, batch by batch.
-    func push(_ streamlet: OpenStreamlet, _ fragment: OpenStreamlet.Fragment) {
+    func push(_ streamlet: OpenStreamlet, _ batches: [OpenStreamlet.Batch]) {
         for follower in streamlet.followers {
             do throws(DecodeError) {
-                for batch in fragment.batches where batch.tail.seqNum > follower.next {
+                for batch in batches where batch.tail.seqNum > follower.next {
                     try follower.push(batch)
                     pushes.add()
                 }
@@ -133,7 +134,7 @@ final class ReadService {
                     if !hasLeft { send() }
                     return
                 }
-                streamlet.onClosed.append { end(.notOwner) }
+                streamlet.whenClosed { end(.notOwner) }
                 world.loop.after(limits.guardNanoseconds) { end(.unavailable) }
             },
             orRefuse: { end(.unavailable) })
@@ -142,7 +143,7 @@ final class ReadService {
 
 extension PlanRequest.Start {
     /// Whether a reader that starts here needs something of the fragment.
-    fileprivate func reaches(_ fragment: OpenStreamlet.Fragment) -> Bool {
+    fileprivate func reaches(_ fragment: ChunkRecords.Fragment) -> Bool {
         switch self {
         case .seqNum(let start): fragment.endSeqNum > start
         case .timestamp(let start): fragment.lastTimestamp >= start

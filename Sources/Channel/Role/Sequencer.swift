@@ -20,7 +20,6 @@ final class Sequencer {
 
     private let log: LogWriter
     let loop: any Loop
-    private var slab = Slab(bytes: 64 << 10)
     /// Sessions that wait for room, first come first served.
     private var blocked: [AppendSession] = []
 
@@ -41,7 +40,7 @@ final class Sequencer {
         case .closing:
             // The close may not come about for as long as metadata is away: nobody else can have
             // the stream before, so the session waits.
-            streamlet.onClosed.append { [weak session] in session?.resume() }
+            streamlet.whenClosed { [weak session] in session?.resume() }
             return .blocked
         }
         let records: PreparedRecords
@@ -53,24 +52,20 @@ final class Sequencer {
         if let (rejection, seenIn) = streamlet.refusal(batch.conditions) {
             return .refused(.rejected, rejection.encoded(), seenIn: seenIn)
         }
-        let timestamps = TimestampAssigner(
-            config: streamlet.config, now: loop.wallMilliseconds,
-            previous: streamlet.assigned.tail.timestamp)
         guard
             let placed = SequencedBatch(
-                records, from: streamlet.assigned.tail.seqNum, timestamps: timestamps)
+                records, from: streamlet.assigned.tail.seqNum,
+                timestamps: streamlet.timestamps(now: loop.wallMilliseconds))
         else { return .refused(.timestampMissing, Bytes(), seenIn: nil) }
         guard log.hasRoom(for: placed.storedBytes) else {
             blocked.append(session)
             return .blocked
         }
-        let stamped = OpenStreamlet.Batch(
-            bytes: slab.write(placed.storedBytes) { placed.write(to: $0) },
-            firstSeqNum: placed.start.seqNum, count: UInt32(records.count),
-            meteredBytes: UInt32(batch.meteredBytes), tail: placed.end)
-        let index = log.append(stamped, firstTimestamp: placed.start.timestamp, to: streamlet)
-        if records.hasCommands { applyCommands(records, streamlet, from: placed.start.seqNum) }
-        streamlet.touchedAt = loop.now
+        let index = log.append(placed, meteredBytes: batch.meteredBytes, to: streamlet)
+        if records.hasCommands {
+            applyCommands(records, streamlet, from: placed.start.seqNum)
+            log.noteCommands(of: streamlet)
+        }
         expose(
             .reply(session, start: placed.start, end: placed.end, messageBytes: messageBytes),
             until: index)
@@ -103,28 +98,5 @@ final class Sequencer {
             }
             own += 1
         }
-    }
-}
-
-/// Memory that batches are written into, one behind the other. A batch keeps its whole slab alive;
-/// batches die in the order of their birth, so at most one slab is held by a few of them.
-struct Slab {
-    private static let bytesMax = 1 << 20
-    private var storage: ByteStorage
-    private var used = 0
-
-    init(bytes: Int) { storage = ByteStorage.make(capacity: bytes) }
-
-    /// Calls `body` with room for exactly `count` bytes, which it writes.
-    mutating func write(_ count: Int, _ body: (UnsafeMutableRawPointer) -> Void) -> Bytes {
-        if storage.byteCapacity - used < count {
-            let next = min(storage.byteCapacity * 2, Self.bytesMax)
-            storage = ByteStorage.make(capacity: max(next, count))
-            used = 0
-        }
-        let target = storage.base + used
-        body(target)
-        used += count
-        return Bytes(owner: storage, base: UnsafeRawPointer(target), count: count)
     }
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import DequeModule
 internal import Metadata
 internal import Observability
 internal import Primitives
@@ -22,12 +21,15 @@ final class StreamletTable {
     private let channel: ChannelID
     private let world: ChannelWorld
     private let limits: ChannelLimits
-    private var byStream: [StreamID: OpenStreamlet] = [:]
+    private var streamlets = StreamletIndex()
     /// Claims under way: whoever asks meanwhile waits for the same answer.
     private var claiming: [StreamID: Signal<Void>] = [:]
     private(set) var closing: [OpenStreamlet] = []
-    /// Who may become dormant, by when, roughly in order of time.
-    private var watch: Deque<(at: Nanoseconds, streamlet: OpenStreamlet)> = []
+    /// Where in the index `closeDormant` goes on.
+    private var patrolled = 0
+    /// Names of basins, so that the streams of one share a single copy. May be forgotten.
+    private var basins: Set<String> = []
+    private static let basinsMax = 4_096
     private let activations: Counter
 
     init(channel: ChannelID, world: ChannelWorld, limits: ChannelLimits) {
@@ -36,16 +38,16 @@ final class StreamletTable {
         self.limits = limits
         activations = world.metrics.counter("activations_total", help: "Streamlets opened.")
         world.metrics.gauge("open_streamlets", help: "Streamlets open now.") { [unowned self] in
-            Double(byStream.count)
+            Double(streamlets.count)
         }
     }
 
-    var count: Int { byStream.count }
+    var count: Int { streamlets.count }
 
-    func find(_ stream: StreamID) -> OpenStreamlet? { byStream[stream] }
+    func find(_ stream: StreamID) -> OpenStreamlet? { streamlets[stream] }
 
     func find(_ stream: StreamID, _ number: StreamletNumber) -> OpenStreamlet? {
-        guard let streamlet = byStream[stream], streamlet.number == number else { return nil }
+        guard let streamlet = find(stream), streamlet.number == number else { return nil }
         return streamlet
     }
 
@@ -53,12 +55,12 @@ final class StreamletTable {
 
     /// Opens the stream's next streamlet here, unless it is open somewhere.
     func activate(_ stream: StreamID) async -> Activation {
-        if let streamlet = byStream[stream], streamlet.phase == .closing {
+        if let streamlet = find(stream), streamlet.phase == .closing {
             await untilClosed(streamlet)
         }
         while let other = claiming[stream] { await other.wait() }
-        if let streamlet = byStream[stream] { return .open(streamlet) }
-        guard byStream.count < limits.openStreamletsMax else { return .refused(.overloaded) }
+        if let streamlet = find(stream) { return .open(streamlet) }
+        guard count < limits.openStreamletsMax else { return .refused(.overloaded) }
         let signal = Signal<Void>()
         claiming[stream] = signal
         defer {
@@ -80,10 +82,11 @@ final class StreamletTable {
     }
 
     func insert(_ number: StreamletNumber, _ row: Stream) -> OpenStreamlet {
-        precondition(byStream[row.id] == nil, "a stream is open once")
-        let streamlet = OpenStreamlet(number, row, now: world.loop.now)
-        byStream[row.id] = streamlet
-        watch.append((world.loop.now + limits.dormancyNanoseconds, streamlet))
+        precondition(find(row.id) == nil, "a stream is open once")
+        if basins.count >= Self.basinsMax { basins = [] }
+        let streamlet = OpenStreamlet(
+            number, row, basin: basins.insert(row.basin).memberAfterInsert, now: world.loop.now)
+        streamlets.insert(streamlet)
         activations.add()
         if row.deletedMilliseconds != nil {
             streamlet.isDeleted = true
@@ -97,7 +100,7 @@ final class StreamletTable {
     /// row that it read may be older than what the caller knows.
     func adopt(_ stream: StreamID) async -> Status {
         while let other = claiming[stream] { await other.wait() }
-        if byStream[stream] != nil { return .notOwner }
+        if find(stream) != nil { return .notOwner }
         let signal = Signal<Void>()
         claiming[stream] = signal
         defer {
@@ -108,7 +111,7 @@ final class StreamletTable {
             guard let found = try await world.metadata.stream(stream), let owner = found.owner,
                 owner.channel == channel
             else { return .notOwner }
-            guard byStream.count < limits.openStreamletsMax else { return .overloaded }
+            guard count < limits.openStreamletsMax else { return .overloaded }
             // Nothing was sequenced into it yet: the row, read while nobody else could open it
             // here, is where it begins.
             _ = insert(owner.streamlet, found.stream)
@@ -124,15 +127,14 @@ final class StreamletTable {
     func refresh(_ request: RefreshRequest) async -> Status {
         let status: Status =
             limits.mutant == .refreshIgnoresClaim ? .notOwner : await adopt(request.stream)
-        if byStream[request.stream] == nil { return status }
+        if find(request.stream) == nil { return status }
         do throws(MetadataError) {
             guard let lookup = try await world.metadata.stream(request.stream) else {
                 return .notOwner
             }
-            guard let streamlet = byStream[request.stream] else { return .notOwner }
+            guard let streamlet = find(request.stream) else { return .notOwner }
             if lookup.stream.version > streamlet.version {
-                streamlet.config = lookup.stream.config
-                streamlet.version = lookup.stream.version
+                streamlet.reconfigure(lookup.stream.config, version: lookup.stream.version)
             }
             if lookup.stream.deletedMilliseconds != nil { streamlet.isDeleted = true }
             return streamlet.version >= request.version ? .ok : .unavailable
@@ -152,7 +154,7 @@ final class StreamletTable {
 
     /// For a mutant: sequences into streamlets whose close may have happened.
     func resume(_ streams: [StreamID]) {
-        for streamlet in streams.compactMap({ byStream[$0] }) {
+        for streamlet in streams.compactMap({ find($0) }) {
             streamlet.phase = .open
             streamlet.isCloseIssued = false
             closing.removeAll { $0 === streamlet }
@@ -161,42 +163,44 @@ final class StreamletTable {
     }
 
     func closeAll() {
-        for streamlet in byStream.values.sorted(by: { $0.id < $1.id }) { close(streamlet) }
+        for streamlet in streamlets.sorted { close(streamlet) }
     }
 
-    /// Begins to close what nobody has used for the dormancy time.
-    func closeDormant() {
-        let now = world.loop.now
-        while let first = watch.first, first.at <= now {
-            watch.removeFirst()
-            let streamlet = first.streamlet
-            guard byStream[streamlet.id] === streamlet, streamlet.phase == .open else { continue }
-            let due = streamlet.touchedAt + limits.dormancyNanoseconds
-            if due <= now, streamlet.isSettled, streamlet.followers.isEmpty {
-                close(streamlet)
-            } else {
-                watch.append((max(due, now + limits.dormancyNanoseconds / 4), streamlet))
-            }
+    /// Begins to close what nobody has used for the dormancy time. To be called often, every
+    /// `interval`: it looks at a part of the streamlets, at all of them within a quarter of that
+    /// time.
+    func closeDormant(interval: Nanoseconds) {
+        let end = world.loop.now - limits.dormancyNanoseconds
+        let turns = max(1, limits.dormancyNanoseconds / 4 / interval)
+        let share = (streamlets.capacity + Int(turns) - 1) / Int(turns)
+        for _ in 0..<min(streamlets.capacity, max(share, Self.patrolMin)) {
+            patrolled = patrolled + 1 < streamlets.capacity ? patrolled + 1 : 0
+            guard let streamlet = streamlets.at(patrolled), streamlet.phase == .open,
+                streamlet.touchedAt <= end, streamlet.isSettled, !streamlet.hasFollowers
+            else { continue }
+            close(streamlet)
         }
     }
+
+    private static let patrolMin = 1_024
 
     /// The metadata say closed: the streamlet is forgotten, and whoever is attached goes elsewhere.
     func closed(_ streamlet: OpenStreamlet) {
         precondition(streamlet.phase == .closing && streamlet.isSettled, "closed while in use")
-        byStream[streamlet.id] = nil
+        streamlets.remove(streamlet.id)
         closing.removeAll { $0 === streamlet }
         streamlet.phase = .closed
-        streamlet.fragments = []
+        streamlet.dropRecords()
         release(streamlet)
     }
 
     /// The channel is over: whoever is attached to anything goes elsewhere.
     func abandon() {
-        for streamlet in byStream.values.sorted(by: { $0.id < $1.id }) {
+        for streamlet in streamlets.sorted {
             streamlet.phase = .closed
             release(streamlet)
         }
-        byStream = [:]
+        streamlets = StreamletIndex()
         closing = []
     }
 
@@ -204,14 +208,12 @@ final class StreamletTable {
         let status: Status = streamlet.isDeleted ? .streamDeleted : .notOwner
         for follower in streamlet.followers { follower.call.end(status, Bytes()) }
         streamlet.followers = []
-        let waiting = streamlet.onClosed
-        streamlet.onClosed = []
-        for resume in waiting { resume() }
+        for resume in streamlet.takeWaiting() { resume() }
     }
 
     private func untilClosed(_ streamlet: OpenStreamlet) async {
         await withUnsafeContinuation { (waiter: UnsafeContinuation<Void, Never>) in
-            streamlet.onClosed.append { waiter.resume() }
+            streamlet.whenClosed { waiter.resume() }
         }
     }
 }

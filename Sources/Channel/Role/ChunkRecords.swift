@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+internal import Primitives
+internal import Records
+
+/// Where a fragment is: in which chunk, and which one of those in it.
+struct FragmentPlace {
+    let chunk: ChunkIndex
+    let slot: UInt32
+}
+
+/// The records of one chunk in memory: which runs there are (fragments), of what batches each
+/// consists, and where their bytes are.
+///
+/// Invariants. A streamlet has one fragment per chunk at most, and its fragments, in order of their
+/// chunks, hold consecutive records: each begins where the one before ends. The batches of a
+/// fragment form a chain in the order of their sequencing, from `firstBatch` to `lastBatch`,
+/// through `next`. A fragment leads back to its streamlet's one before (`previous`), whose chunk
+/// may have left memory since: chunks leave it oldest first, so a chain that can be followed from
+/// the newest fragment to some chunk is whole up to there.
+///
+/// Batches are plain numbers, in arrays that belong to the chunk: adding one allocates nothing and
+/// counts no references. The slabs that hold their bytes are held once per chunk.
+struct ChunkRecords {
+    /// A run of one streamlet's records.
+    struct Fragment {
+        let streamlet: OpenStreamlet
+        let start: StreamPosition
+        let previous: FragmentPlace?
+        var lastTimestamp: TimestampMillis
+        var count: UInt32 = 0
+        var meteredBytes: UInt32 = 0
+        var length: UInt32 = 0
+        /// In the chunk's object; known once the chunk is closed.
+        var offset: UInt32 = 0
+        fileprivate var firstBatch: UInt32
+        fileprivate var lastBatch: UInt32
+
+        var endSeqNum: SeqNum { start.seqNum + UInt64(count) }
+        var tail: StreamPosition {
+            StreamPosition(seqNum: endSeqNum, timestamp: lastTimestamp)
+        }
+    }
+
+    /// An append batch: where it is, and what is to be known of it.
+    fileprivate struct Batch {
+        let slab: UInt32
+        let offset: UInt32
+        let length: UInt32
+        let meteredBytes: UInt32
+        let firstSeqNum: SeqNum
+        let lastTimestamp: TimestampMillis
+        let count: UInt32
+        var next: UInt32
+    }
+
+    private static let none = UInt32.max
+
+    private(set) var fragments = ContiguousArray<Fragment>()
+    private var batches = ContiguousArray<Batch>()
+    private var slabs: [ByteStorage] = []
+    /// The states behind the fragments that hold commands.
+    private var states: [UInt32: SequencerState] = [:]
+
+    var isEmpty: Bool { fragments.isEmpty }
+
+    /// Adds a batch that begins at the streamlet's assigned tail, and moves that behind it. `slab`
+    /// holds its bytes at `offset`. True if the fragment is new.
+    mutating func add(
+        _ batch: SequencedBatch, meteredBytes: Int, in slab: ByteStorage, at offset: Int,
+        to streamlet: OpenStreamlet, chunk: ChunkIndex
+    ) -> Bool {
+        precondition(
+            batch.start.seqNum == streamlet.assigned.tail.seqNum, "batches are contiguous")
+        if slabs.last !== slab { slabs.append(slab) }
+        let added = UInt32(batches.count)
+        batches.append(
+            Batch(
+                slab: UInt32(slabs.count - 1), offset: UInt32(offset),
+                length: UInt32(batch.storedBytes), meteredBytes: UInt32(meteredBytes),
+                firstSeqNum: batch.start.seqNum, lastTimestamp: batch.end.timestamp,
+                count: UInt32(batch.count), next: Self.none))
+        let newest = streamlet.newest
+        let slot: UInt32
+        let isNew: Bool
+        if let newest, newest.chunk == chunk {
+            slot = newest.slot
+            isNew = false
+            batches[Int(fragments[Int(slot)].lastBatch)].next = added
+        } else {
+            slot = UInt32(fragments.count)
+            isNew = true
+            fragments.append(
+                Fragment(
+                    streamlet: streamlet, start: batch.start, previous: newest,
+                    lastTimestamp: 0, firstBatch: added, lastBatch: added))
+        }
+        fragments[Int(slot)].extend(batch, meteredBytes, added)
+        streamlet.advance(to: batch.end, at: FragmentPlace(chunk: chunk, slot: slot))
+        return isNew
+    }
+
+    /// The streamlet's last batch here held commands, which were applied to its assigned state.
+    mutating func noteCommands(of streamlet: OpenStreamlet) {
+        guard let newest = streamlet.newest else { return }
+        states[newest.slot] = streamlet.assigned
+    }
+
+    mutating func setOffset(_ offset: UInt32, ofFragment slot: Int) {
+        fragments[slot].offset = offset
+    }
+
+    /// Calls `body` with each run of bytes of a fragment, in order. Batches that lie side by side
+    /// are one run.
+    func forEachRun(of slot: Int, _ body: (Bytes) -> Void) {
+        var at = fragments[slot].firstBatch
+        while at != Self.none {
+            let first = batches[Int(at)]
+            var length = first.length
+            at = first.next
+            while at != Self.none {
+                let next = batches[Int(at)]
+                guard next.slab == first.slab, next.offset == first.offset + length else { break }
+                length += next.length
+                at = next.next
+            }
+            body(bytes(first.slab, first.offset, length))
+        }
+    }
+
+    /// A fragment's batches, in order.
+    func batches(of slot: Int) -> [OpenStreamlet.Batch] {
+        var found: [OpenStreamlet.Batch] = []
+        var at = fragments[slot].firstBatch
+        while at != Self.none {
+            let batch = batches[Int(at)]
+            found.append(
+                OpenStreamlet.Batch(
+                    bytes: bytes(batch.slab, batch.offset, batch.length),
+                    firstSeqNum: batch.firstSeqNum, count: batch.count,
+                    meteredBytes: batch.meteredBytes,
+                    tail: StreamPosition(
+                        seqNum: batch.firstSeqNum + UInt64(batch.count),
+                        timestamp: batch.lastTimestamp)))
+            at = batch.next
+        }
+        return found
+    }
+
+    /// The chunk became stable, and with it the records of its streamlets.
+    func becameStable() {
+        for slot in fragments.indices {
+            let fragment = fragments[slot]
+            fragment.streamlet.becameStable(
+                from: fragment.start.seqNum, to: fragment.tail,
+                state: states.isEmpty ? nil : states[UInt32(slot)])
+        }
+    }
+
+    /// What was gathered, in arrays of just that size; this is empty again, and keeps its room.
+    mutating func take() -> ChunkRecords {
+        var taken = ChunkRecords()
+        // A copy of the elements: as wide as they are, not as the room for them.
+        taken.fragments.reserveCapacity(fragments.count)
+        taken.fragments.append(contentsOf: fragments)
+        taken.batches.reserveCapacity(batches.count)
+        taken.batches.append(contentsOf: batches)
+        taken.slabs = slabs
+        taken.states = states
+        fragments.removeAll(keepingCapacity: true)
+        batches.removeAll(keepingCapacity: true)
+        slabs = []
+        states = [:]
+        return taken
+    }
+
+    private func bytes(_ slab: UInt32, _ offset: UInt32, _ length: UInt32) -> Bytes {
+        let storage = slabs[Int(slab)]
+        return Bytes(
+            owner: storage, base: UnsafeRawPointer(storage.base + Int(offset)), count: Int(length))
+    }
+}
+
+extension ChunkRecords.Fragment {
+    fileprivate mutating func extend(
+        _ batch: SequencedBatch, _ meteredBytes: Int, _ index: UInt32
+    ) {
+        count += UInt32(batch.count)
+        lastTimestamp = batch.end.timestamp
+        self.meteredBytes += UInt32(meteredBytes)
+        length += UInt32(batch.storedBytes)
+        lastBatch = index
+    }
+}
+
+/// Memory that batches are written into, one behind the other.
+///
+/// A chunk holds the slabs that its batches are in; chunks leave memory oldest first, and so do
+/// slabs become free, which are then written again: new memory is what the kernel has to clear.
+struct SlabRing {
+    private static let bytesMax = 1 << 20
+    private static let bytesFirst = 64 << 10
+    /// Free slabs that are kept: as many as a chunk of common size is in, and some.
+    private static let freeMax = 6
+    /// Full slabs, oldest first.
+    private var full: Deque<ByteStorage> = []
+    private(set) var current = ByteStorage.make(capacity: bytesFirst)
+    private var used = 0
+
+    /// Room for `count` bytes in `current`, at the offset returned.
+    mutating func reserve(_ count: Int) -> Int {
+        if current.byteCapacity - used < count { turn(count) }
+        defer { used += count }
+        return used
+    }
+
+    private mutating func turn(_ count: Int) {
+        full.append(current)
+        used = 0
+        while var free = full.popFirst() {
+            guard isKnownUniquelyReferenced(&free) else {
+                full.prepend(free)
+                break
+            }
+            // One of another size is dropped.
+            guard free.byteCapacity == Self.bytesMax, count <= Self.bytesMax else { continue }
+            current = free
+            return
+        }
+        let next = min(current.byteCapacity * 2, Self.bytesMax)
+        current = ByteStorage.make(capacity: max(next, count))
+    }
+
+    /// Lets go of what nobody uses any more, but a few slabs.
+    mutating func trim() {
+        while full.count > Self.freeMax, isKnownUniquelyReferenced(&full[Self.freeMax]) {
+            full.removeFirst()
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Metadata
+import Primitives
+import RPC
+import Records
+import Testing
+
+@testable import ChannelRole
+
+private func makeStreamlet(
+    _ number: UInt64, state: StreamState = .initial
+) -> OpenStreamlet {
+    OpenStreamlet(
+        0,
+        Stream(
+            id: StreamID(ID128(high: number &* 0x9E37_79B9, low: number)), basin: "test-basin",
+            name: "s-\(number)", config: .system, version: 1, cipher: nil, state: state,
+            createdMilliseconds: 0, deletedMilliseconds: nil),
+        basin: "test-basin", now: 0)
+}
+
+@Suite struct StreamletIndexTests {
+    @Test func agreesWithADictionary() {
+        var index = StreamletIndex()
+        var model: [StreamID: OpenStreamlet] = [:]
+        var random = SplitMix(state: 7)
+        let all = (0..<600).map { makeStreamlet(UInt64($0)) }
+        for _ in 0..<20_000 {
+            // Grows to hundreds and shrinks to nothing, time and again.
+            let one = all[Int(random.next() % 600)]
+            if model[one.id] == nil {
+                index.insert(one)
+                model[one.id] = one
+            } else {
+                index.remove(one.id)
+                model[one.id] = nil
+            }
+            let other = all[Int(random.next() % 600)].id
+            #expect(index[other] === model[other])
+            #expect(index.count == model.count)
+        }
+        #expect(index.sorted.map(\.id) == model.keys.sorted())
+        let slots = (0..<index.capacity).compactMap { index.at($0)?.id }
+        #expect(slots.sorted() == model.keys.sorted())
+        for id in model.keys { index.remove(id) }
+        #expect(index.count == 0 && index.capacity == 64)
+        index.remove(all[0].id)
+        #expect(index[all[0].id] == nil)
+    }
+
+    private struct SplitMix {
+        var state: UInt64
+        mutating func next() -> UInt64 {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            let mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            return mixed ^ (mixed >> 27)
+        }
+    }
+}
+
+@Suite struct ChunkRecordsTests {
+    private func place(
+        _ bodies: [String], in records: inout ChunkRecords, _ ring: inout SlabRing,
+        _ streamlet: OpenStreamlet, chunk: ChunkIndex
+    ) throws -> Bool {
+        var builder = PreparedBatchBuilder()
+        for body in bodies {
+            try builder.add(timestamp: nil, headers: [], body: Bytes(utf8: body))
+        }
+        let batch = try builder.finish()
+        let placed = try #require(
+            SequencedBatch(
+                try PreparedRecords(batch), from: streamlet.assigned.tail.seqNum,
+                timestamps: streamlet.timestamps(now: 5)))
+        let offset = ring.reserve(placed.storedBytes)
+        placed.write(to: ring.current.base + offset)
+        return records.add(
+            placed, meteredBytes: batch.meteredBytes, in: ring.current, at: offset, to: streamlet,
+            chunk: chunk)
+    }
+
+    @Test func batchesOfSeveralStreamletsKeepTheirOrder() throws {
+        var ring = SlabRing()
+        var records = ChunkRecords()
+        let (a, b) = (makeStreamlet(1), makeStreamlet(2))
+        #expect(try place(["1", "2"], in: &records, &ring, a, chunk: 4))
+        #expect(try !place(["3"], in: &records, &ring, a, chunk: 4))
+        #expect(try place(["x"], in: &records, &ring, b, chunk: 4))
+        #expect(try !place(["4"], in: &records, &ring, a, chunk: 4))
+        let taken = records.take()
+        #expect(records.isEmpty && taken.fragments.count == 2)
+        let first = taken.fragments[0]
+        #expect(first.streamlet === a && first.count == 4 && first.endSeqNum == 4)
+        #expect(taken.batches(of: 0).map(\.firstSeqNum) == [0, 2, 3])
+        #expect(taken.batches(of: 0).map(\.tail.seqNum) == [2, 3, 4])
+        #expect(taken.batches(of: 1).map(\.count) == [1])
+        // Neighbours in memory are one run.
+        var runs: [Bytes] = []
+        taken.forEachRun(of: 0) { runs.append($0) }
+        #expect(runs.count == 2)
+        #expect(runs.joined() == taken.batches(of: 0).map(\.bytes).joined())
+        #expect(runs.reduce(0) { $0 + $1.count } == Int(first.length))
+        #expect(a.stable.tail.seqNum == 0)
+        taken.becameStable()
+        #expect(a.stable.tail == StreamPosition(seqNum: 4, timestamp: 5))
+        #expect(a.isSettled && b.isSettled)
+    }
+
+    @Test func aFragmentLeadsToTheOneBefore() throws {
+        var ring = SlabRing()
+        var records = ChunkRecords()
+        let a = makeStreamlet(1)
+        #expect(try place(["1"], in: &records, &ring, a, chunk: 0))
+        let first = records.take()
+        #expect(try place(["2"], in: &records, &ring, a, chunk: 3))
+        #expect(first.fragments[0].previous == nil)
+        #expect(records.fragments[0].previous?.chunk == 0)
+        #expect(a.newest?.chunk == 3 && a.lastChunk == 3)
+    }
+
+    @Test func slabsAreWrittenAgainOnceTheyAreFree() {
+        var ring = SlabRing()
+        var held: [ByteStorage] = []
+        var seen: Set<ObjectIdentifier> = []
+        // Chunks hold the slabs of the last 8 MiB.
+        for _ in 0..<200 {
+            _ = ring.reserve(512 << 10)
+            held.append(ring.current)
+            if held.count > 16 { held.removeFirst() }
+            seen.insert(ObjectIdentifier(ring.current))
+            for slab in held.dropLast() where slab === ring.current {
+                #expect(held.suffix(2).allSatisfy { $0 === slab }, "a slab in use is not reused")
+            }
+        }
+        #expect(seen.count < 20, "\(seen.count) slabs for 100 MiB")
+        held = []
+        ring.trim()
+        let before = ring.current
+        _ = ring.reserve(3 << 20)
+        #expect(ring.current !== before && ring.current.byteCapacity >= 3 << 20)
+    }
+}
