@@ -3,13 +3,6 @@
 package import Primitives
 package import Records
 
-extension StreamPosition {
-    fileprivate func write(to target: UnsafeMutableRawPointer) {
-        target.storeBytes(of: seqNum.littleEndian, as: UInt64.self)
-        target.storeBytes(of: timestamp.littleEndian, toByteOffset: 8, as: UInt64.self)
-    }
-}
-
 /// Opens a session of appends to one incarnation of a stream, on one streamlet.
 package struct AppendOpen: ByteCodable {
     package var stream: StreamID
@@ -81,20 +74,10 @@ package struct AppendReply: ByteCodable {
         self.tail = tail
     }
 
-    /// What every reply takes.
-    package static let byteCount = 48
-
     package func encode(into writer: inout ByteWriter) {
         writer.write(start)
         writer.write(end)
         writer.write(tail)
-    }
-
-    /// Writes the reply at `target`, which has room for `byteCount`.
-    package func write(to target: UnsafeMutableRawPointer) {
-        start.write(to: target)
-        end.write(to: target + 16)
-        tail.write(to: target + 32)
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
