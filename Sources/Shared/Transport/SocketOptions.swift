@@ -23,7 +23,7 @@ enum SocketOptions {
                     try channel.pipeline.syncOperations.addHandler(AcceptPause())
                 }
             }
-            .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelOption(.tcpOption(keepIdle), value: 60)
             .childChannelOption(.tcpOption(keepInterval), value: 15)
@@ -36,7 +36,7 @@ enum SocketOptions {
 
     static func client(_ loop: NIOLoop) -> ClientBootstrap {
         ClientBootstrap(group: loop.eventLoop)
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.recvAllocator, value: receiving)
             .channelOption(.maxMessagesPerRead, value: readsMax)
             .channelOption(.writeBufferWaterMark, value: writeMarks)
