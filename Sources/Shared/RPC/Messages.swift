@@ -3,6 +3,13 @@
 package import Primitives
 package import Records
 
+extension StreamPosition {
+    fileprivate func write(to target: UnsafeMutableRawPointer) {
+        target.storeBytes(of: seqNum.littleEndian, as: UInt64.self)
+        target.storeBytes(of: timestamp.littleEndian, toByteOffset: 8, as: UInt64.self)
+    }
+}
+
 /// Opens a session of appends to one incarnation of a stream, on one streamlet.
 package struct AppendOpen: ByteCodable {
     package var stream: StreamID
