@@ -109,7 +109,9 @@ let roleTargets: [Target] =
     + [
         .target(
             name: "Simulation",
-            dependencies: protocols + [deque, "HTTP", "ChannelRole", "FrontendRole", "CopRole"],
+            dependencies: protocols + [
+                deque, "HTTP", "ChannelRole", "FrontendRole", "CacheyRole", "CopRole", "BgTaskRole",
+            ],
             path: "Sources/Simulator/Simulation", swiftSettings: settings),
         .executableTarget(
             name: "Simulator", dependencies: ["Simulation", "ChannelRole"],
@@ -153,7 +155,7 @@ let testTargets: [Target] = [
         name: "CellTests", dependencies: ["Frontend", "Channel", "Cachey", "BgTask", "Cop"],
         exclude: ["Scripts"],
         swiftSettings: settings),
-    tests("SimulationTests", ["Simulation", "ChannelRole"]),
+    tests("SimulationTests", ["Simulation", "ChannelRole", "CacheyRole", "BgTaskRole"]),
     tests("TidyTests", []),
 ]
 

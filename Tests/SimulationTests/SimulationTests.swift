@@ -15,6 +15,40 @@ import Testing
         #expect(outcome.linearizable >= 2, "histories are small enough to be judged")
     }
 
+    /// Days with their evenings and nights: every background task finds something to do, nothing
+    /// that is needed goes, and in the end nothing else is left.
+    @Test func behindEveryDayTheCellIsCleanedUp() {
+        var work: [String: [String: Int]] = [:]
+        var damagedPages = 0
+        for seed in 1...2 as ClosedRange<UInt64> {
+            var run = Run(seed: seed)
+            run.duration = 4_000_000_000
+            run.evening = 12 * 60_000_000_000
+            let outcome = onItsOwnThread(run)
+            #expect(
+                outcome.violations == [],
+                "replay: simulator --seed \(seed) --seconds 4 --evening 12 --trace")
+            #expect(outcome.fetches.fromCacheys > 100, "cacheys were hardly asked")
+            #expect(outcome.fetches.pagesOnDisk > 0, "no page came from a disk")
+            damagedPages += outcome.fetches.damagedPages
+            for (task, actions) in outcome.work {
+                for (action, count) in actions {
+                    work[task, default: [:]][action, default: 0] += count
+                }
+            }
+        }
+        for (task, action) in [
+            ("wal-gc", "deleted_chunk"), ("wal-gc", "deleted_seal"),
+            ("segment-gc", "deleted_object"), ("trim", "unlinked_segment"),
+            ("retention", "raised_trim_point"), ("stream-deletion", "purged_stream"),
+            ("basin-deletion", "purged_basin"), ("delete-on-empty", "deleted_stream"),
+            ("compaction", "compacted_segment"), ("orphan-sweep", "unlinked_orphan"),
+        ] {
+            #expect(work[task]?[action] ?? 0 > 0, "\(task) did not do: \(action)")
+        }
+        #expect(damagedPages > 0, "no disk damaged a page")
+    }
+
     @Test func withoutFaultsMuchIsAcknowledged() {
         var run = Run(seed: 1)
         run.duration = 10_000_000_000
@@ -26,7 +60,8 @@ import Testing
 
     @Test func theSameSeedGivesTheSameTraceToTheByte() {
         var run = Run(seed: 7)
-        run.duration = 5_000_000_000
+        run.duration = 3_000_000_000
+        run.evening = 2 * 60_000_000_000
         run.keepsTrace = true
         let first = onItsOwnThread(run)
         let second = onItsOwnThread(run)

@@ -84,6 +84,8 @@ package struct BgTaskLimits: Sendable {
     package var streamsAtOnce = 4
     package var callNanoseconds: Nanoseconds = .seconds(10)
     package var storeBackoff = Backoff(budget: .seconds(20))
+    /// Only ever set by the simulator.
+    package var mutant: BgTaskMutant?
 
     package init() {}
 

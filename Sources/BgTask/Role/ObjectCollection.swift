@@ -33,6 +33,9 @@ struct ObjectCollection {
         switch garbage.phase {
         case .unlinked:
             guard !garbage.isReferenced, garbage.age >= wait else { return }
+            if pass.limits.mutant == .condemnationSkipped {
+                return try await delete(garbage.object)
+            }
             try await condemn(garbage.object, wait)
         case .condemned: break
         case .settled:

@@ -70,6 +70,15 @@ struct Pass {
     /// False once the worker drains, or has lost the task's lease.
     let mayGoOn: () -> Bool
 
+    /// How long objects stay once nothing refers to them.
+    var planNanoseconds: Nanoseconds {
+        limits.mutant == .planWaitSkipped ? 0 : limits.planNanoseconds
+    }
+    /// How long a seal stays once its log is recovered.
+    var sealNanoseconds: Nanoseconds {
+        limits.mutant == .sealDeletedEarly ? 0 : limits.sealNanoseconds
+    }
+
     var goesOn: Bool { mayGoOn() && tally.total < limits.itemsPerPassMax }
 
     func run(_ kind: TaskKind) async throws(TaskError) {

@@ -177,7 +177,10 @@ final class DiskTier {
         do throws(DiskError) {
             let range = place.offset..<place.offset + place.bytes
             let bytes = try await disk.read(block: place.block, range)
-            if let page = DiskRecord.page(in: bytes, of: key, context) { return page }
+            let isChecked = limits.mutant != .pageUnverified
+            if let page = DiskRecord.page(in: bytes, of: key, context, isChecked: isChecked) {
+                return page
+            }
             // The block may have made room for others meanwhile.
             guard index.find(key) == place else { return nil }
             metrics.diskCorruptions.add()

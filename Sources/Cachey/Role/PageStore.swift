@@ -22,10 +22,12 @@ final class PageStore {
     private(set) var flights: SingleFlight<(Answer) -> Void>
     private let world: CacheyWorld
     private let metrics: CacheyMetrics
+    private let mutant: CacheyMutant?
 
     init(world: CacheyWorld, limits: CacheyLimits, metrics: CacheyMetrics) {
         self.world = world
         self.metrics = metrics
+        mutant = limits.mutant
         downloads = PageDownloads(world: world, limits: limits, metrics: metrics)
         disk = world.disk.map {
             DiskTier($0, world: world, limits: limits, metrics: metrics)
@@ -36,7 +38,7 @@ final class PageStore {
 
     /// The page, if it is in memory.
     func inMemory(_ key: PageKey) -> CachedPage? {
-        guard let page = memory.hit(key) else { return nil }
+        guard let page = memory.hit(place(key)) else { return nil }
         metrics.served(.memory)
         return page
     }
@@ -79,7 +81,13 @@ final class PageStore {
     }
 
     private func add(_ key: PageKey, _ page: CachedPage) {
-        for left in memory.insert(key, page) { disk?.keep(left.key, left.page) }
+        for left in memory.insert(place(key), page) { disk?.keep(left.key, left.page) }
+    }
+
+    /// Under which key a page stands in memory: its own, but for a mutant.
+    private func place(_ key: PageKey) -> PageKey {
+        guard mutant == .objectIgnored else { return key }
+        return PageKey(bucketSet: key.bucketSet, object: "any", number: key.number)
     }
 
     private func land(_ key: PageKey, _ answer: Answer) {

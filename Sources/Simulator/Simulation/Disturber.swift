@@ -26,6 +26,9 @@ final class Disturber {
         every(faults.splitNanoseconds, split)
         every(faults.drainNanoseconds, drain)
         every(faults.clockNanoseconds, moveClock)
+        every(faults.sleepNanoseconds, sleep)
+        every(faults.stuckNanoseconds, stick)
+        every(faults.frontendCrashNanoseconds, crashFrontend)
     }
 
     func stop() { isOver = true }
@@ -48,6 +51,12 @@ final class Disturber {
     }
 
     private func somebody() -> SimCell.Process? {
+        let background = cell.background
+        if !background.isEmpty && random.oneIn(4) { return pick(background) }
+        return somebodyInFront()
+    }
+
+    private func somebodyInFront() -> SimCell.Process? {
         pick(cell.processes.filter { $0 !== cell.cop || random.oneIn(3) })
     }
 
@@ -62,9 +71,19 @@ final class Disturber {
         note("crash \(victim.name)")
         guard victim === cell.cop else { return cell.end(victim, "crashed") }
         // Its children are bound to it, as child processes are.
-        for child in cell.processes where child !== victim { cell.end(child, "cop is gone") }
+        for child in cell.processes + cell.background where child !== victim {
+            cell.end(child, "cop is gone")
+        }
         cell.end(victim, "crashed")
         cell.copEnded(restartAfter: random.within(.milliseconds(100)...(.seconds(5))))
+    }
+
+    private func crashFrontend() {
+        let all = cell.frontends.keys.sorted().compactMap { cell.frontends[$0]?.process }
+        guard let victim = pick(all) else { return }
+        cell.crashes += 1
+        note("crash \(victim.name)")
+        cell.end(victim, "crashed")
     }
 
     private func pause() {
@@ -127,6 +146,22 @@ final class Disturber {
         ]
         let reach = splitsAreGrey ? .everyOtherKey : pick(reaches) ?? .nothing
         cell.storeService.cutOff(channel.loop, for: duration, reach)
+    }
+
+    /// A worker is frozen for so long that whatever it was about to do is out of date.
+    private func sleep() {
+        guard !cell.isWorkerFrozen,
+            let worker = pick(cell.workers.keys.sorted().compactMap { cell.workers[$0] })
+        else { return }
+        cell.freeze(worker, .seconds(300)...(.seconds(3_000)))
+    }
+
+    /// A channel's flushes fail, and nothing else of it: so it is never declared dead.
+    private func stick() {
+        guard let channel = someChannel() else { return }
+        note("flushes of \(channel.name) are stuck")
+        let duration = random.within(.seconds(1_750)...(.seconds(2_400)))
+        cell.metadataService.cutOff(channel.loop, for: duration, .allBut(SimService.flushKey))
     }
 
     private func drain() {

@@ -9,12 +9,16 @@ package struct Faults: Sendable {
     package var refusedOneIn: UInt64 = 200
     /// The effect happens; its reply is lost.
     package var lostReplyOneIn: UInt64 = 100
+    /// The same, of so many flushes in a hundred.
+    package var lostFlushRepliesPercent: UInt64 = 0
     /// The caller is told that it failed; the effect happens later.
     package var lateEffectOneIn: UInt64 = 400
     /// The whole request takes a hundred times as long.
     package var slowOneIn: UInt64 = 100
     /// A process ends, as by kill -9.
     package var crashNanoseconds: Nanoseconds = .seconds(4)
+    /// A frontend ends, in the same way.
+    package var frontendCrashNanoseconds: Nanoseconds = 0
     /// A process freezes for up to 20 s, and goes on.
     package var pauseNanoseconds: Nanoseconds = 0
     /// Two processes cannot reach each other for up to 12 s.
@@ -29,6 +33,15 @@ package struct Faults: Sendable {
     package var splitsAreGrey = false
     /// A channel is told to drain.
     package var drainNanoseconds: Nanoseconds = 0
+    /// A worker of background tasks is frozen for up to 50 minutes.
+    package var sleepNanoseconds: Nanoseconds = 0
+    /// A channel's flushes, and nothing else of it, fail for up to 40 minutes.
+    package var stuckNanoseconds: Nanoseconds = 0
+    /// An effect that a worker asked for, or a segment stored, is the last that whoever asked does:
+    /// it ends, or is frozen for a while.
+    package var stopOneIn: UInt64 = 0
+    /// An access to a cachey's disk fails, takes seconds, or writes other bytes than it was given.
+    package var diskOneIn: UInt64 = 20
     /// A process's wall clock jumps by up to an hour.
     package var clockNanoseconds: Nanoseconds = 0
 
@@ -41,8 +54,34 @@ package struct Faults: Sendable {
         faults.lateEffectOneIn = 0
         faults.slowOneIn = 0
         faults.crashNanoseconds = 0
+        faults.diskOneIn = 0
         return faults
     }()
+
+    /// What goes on going wrong while little is done, over hours: everything, seldom.
+    package static func evening(seed: UInt64) -> Faults {
+        let random = RandomSource.seeded(seed ^ 0x5EED_0E7E)
+        var faults = Faults()
+        faults.refusedOneIn = 300
+        faults.lostReplyOneIn = 150
+        faults.lateEffectOneIn = 400
+        faults.slowOneIn = 200
+        func mean(_ often: Nanoseconds, _ rarely: Nanoseconds) -> Nanoseconds {
+            random.oneIn(3) ? 0 : random.within(often...rarely)
+        }
+        faults.crashNanoseconds = mean(.seconds(40), .seconds(120))
+        faults.pauseNanoseconds = mean(.seconds(60), .seconds(180))
+        faults.partitionNanoseconds = mean(.seconds(60), .seconds(180))
+        faults.outageNanoseconds = mean(.seconds(120), .seconds(300))
+        faults.isolationNanoseconds = mean(.seconds(90), .seconds(240))
+        faults.splitNanoseconds = mean(.seconds(90), .seconds(240))
+        faults.drainNanoseconds = mean(.seconds(60), .seconds(180))
+        faults.clockNanoseconds = mean(.seconds(90), .seconds(240))
+        faults.sleepNanoseconds = mean(.seconds(300), .seconds(900))
+        faults.stopOneIn = random.oneIn(3) ? 0 : 20 + random.below(60)
+        faults.diskOneIn = 8
+        return faults
+    }
 
     /// Partitions that leave a channel alive on the wrong side, with a store that often fails.
     package static let splits: Faults = {
@@ -70,13 +109,32 @@ package struct Faults: Sendable {
         return faults
     }()
 
-    /// By name: `swarm`, `splits`, `grey`, `closes` or `none`.
+    /// The same, and mostly a close is long done before its channel hears of it, and frontends come
+    /// that never heard of that channel.
+    package static let lateCloses: Faults = {
+        var faults = Faults.none
+        faults.drainNanoseconds = .seconds(2)
+        faults.lostFlushRepliesPercent = 75
+        faults.frontendCrashNanoseconds = .milliseconds(1_500)
+        return faults
+    }()
+
+    /// Flushes that fail for half an hour and longer.
+    package static let stuck: Faults = {
+        var faults = Faults.none
+        faults.stuckNanoseconds = .seconds(60)
+        return faults
+    }()
+
+    /// By name: `swarm`, `splits`, `grey`, `closes`, `lateCloses`, `stuck` or `none`.
     package static func named(_ name: String, seed: UInt64) -> Faults? {
         switch name {
         case "swarm": swarm(seed: seed)
         case "splits": splits
         case "grey": greySplits
         case "closes": closes
+        case "lateCloses": lateCloses
+        case "stuck": stuck
         case "none": none
         default: nil
         }
@@ -105,6 +163,8 @@ package struct Faults: Sendable {
         faults.splitNanoseconds = mean(.seconds(4), .seconds(12))
         faults.drainNanoseconds = mean(.seconds(3), .seconds(12))
         faults.clockNanoseconds = mean(.seconds(4), .seconds(12))
+        faults.stopOneIn = rate(20, 100)
+        faults.diskOneIn = rate(3, 30)
         return faults
     }
 }

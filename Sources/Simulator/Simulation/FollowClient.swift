@@ -65,7 +65,9 @@ final class FollowClient {
         do {
             while let frame = try decoder.next() {
                 if frame.isTerminal { continue }
-                let records = SimRequests.records(frame.payload)
+                guard let records = SimRequests.records(frame.payload) else {
+                    return subject.history.violate("a frame of a follow does not decode")
+                }
                 subject.history.read(records, from: next)
                 next = records.last.map { $0.seqNum + 1 } ?? next
                 if let tail = try ReadBatch(frame.payload).tail, tail.seqNum < next {

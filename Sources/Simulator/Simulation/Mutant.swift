@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import BgTaskRole
+package import CacheyRole
 package import ChannelRole
 
 /// A cell with a known bug, which the simulator must notice.
 package enum Mutant: Equatable, Sendable, CaseIterable, CustomStringConvertible {
     case channel(ChannelMutant)
+    case cachey(CacheyMutant)
+    case bgtask(BgTaskMutant)
     /// Recovery takes the first absent slot for the end of a log, and puts no seal there.
     case sealSkipped
 
     package static let allCases: [Mutant] =
         ChannelMutant.allCases.map(Mutant.channel) + [.sealSkipped]
+        + CacheyMutant.allCases.map(Mutant.cachey) + BgTaskMutant.allCases.map(Mutant.bgtask)
 
     /// Whether the roles were built with their known bugs.
     package static var areBuilt: Bool {
@@ -23,6 +28,8 @@ package enum Mutant: Equatable, Sendable, CaseIterable, CustomStringConvertible 
     package var description: String {
         switch self {
         case .channel(let bug): bug.rawValue
+        case .cachey(let bug): bug.rawValue
+        case .bgtask(let bug): bug.rawValue
         case .sealSkipped: "sealSkipped"
         }
     }

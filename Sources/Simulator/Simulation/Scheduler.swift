@@ -91,10 +91,14 @@ package final class SimLoop: Loop, TaskExecutor, @unchecked Sendable {
     private var queue: Deque<Item> = []
     package private(set) var isAlive = true
     /// A paused process runs nothing: what is due meanwhile waits.
-    private var isPaused = false
+    private(set) var isPaused = false
     private var isRunnable = false
     /// How far this process's wall clock is off, in milliseconds.
-    package var wallOffset: Int64 = 0
+    package var wallOffset: Int64 = 0 {
+        didSet { wallOffsetBefore = oldValue }
+    }
+    /// The same, before it last changed.
+    package private(set) var wallOffsetBefore: Int64 = 0
 
     fileprivate init(_ name: String, _ scheduler: Scheduler) {
         self.name = name

@@ -10,6 +10,17 @@ internal import Observability
 package import Primitives
 internal import RPC
 
+/// How many processes of each kind a cell has, besides its cop.
+package struct CellSize: Sendable {
+    package var frontends = 3
+    package var channels = 3
+    package var cacheys = 2
+    /// Of background tasks.
+    package var workers = 2
+
+    package init() {}
+}
+
 /// A whole cell in one process: the same roles that the executables run, over simulated wires,
 /// stores and metadata. Any process may crash at any time; what is durable is the world's.
 package final class SimCell {
@@ -38,25 +49,37 @@ package final class SimCell {
     let storeService: SimService
     let metadataService: SimService
     /// What is durable.
-    package let objects = MemoryStore()
+    package let objects: MemoryStore
     package let rows: MemoryMetadata
-    private let mutant: Mutant?
+    /// What the rules about garbage are held against.
+    let ledger: Ledger
+    let mutant: Mutant?
     /// A channel's window, which the seed draws.
     private let inFlightChunksMax: Int
     private(set) var frontends: [Int: Frontend] = [:]
     private(set) var channels: [Int: Process] = [:]
-    private(set) var cop: Process?
-    private var incarnations = 0
+    var cop: Process?
+    var cacheys: [Int: Process] = [:]
+    /// Of background tasks.
+    var workers: [Int: Process] = [:]
+    /// The disks of cacheys, by number.
+    var platters: [Int: SimPlatter] = [:]
+    private(set) var incarnations = 0
     /// How many processes crashed.
     package internal(set) var crashes = 0
-    private let size: (frontends: Int, channels: Int)
+    /// What workers did, by task and action, as they told at the end of their passes.
+    package internal(set) var work: [String: [String: Int]] = [:]
+    private let size: CellSize
+    /// Of every process of the data path that ever ran, kept with what its metrics read.
+    private var meters: [(process: Process, metrics: Metrics)] = []
+    /// No process is started any more.
+    var isClosing = false
 
     package init(
-        scheduler: Scheduler, frontends: Int, channels: Int, faults: Faults,
-        mutant: Mutant? = nil
+        scheduler: Scheduler, size: CellSize, faults: Faults, mutant: Mutant? = nil
     ) {
         self.scheduler = scheduler
-        size = (frontends, channels)
+        self.size = size
         wires = SimWires(scheduler: scheduler)
         clients = SimClients(scheduler: scheduler)
         storeService = SimService(
@@ -68,10 +91,15 @@ package final class SimCell {
         let now: @Sendable () -> UInt64 = {
             clock.value.epochMilliseconds + UInt64(clock.value.now / 1_000_000)
         }
+        objects = MemoryStore(wallMilliseconds: now)
         rows = MemoryMetadata(now: now)
+        ledger = Ledger(scheduler: scheduler, objects: objects, rows: rows)
         self.mutant = mutant
         inFlightChunksMax =
             faults.splitsAreGrey ? 64 : [1, 4, 64, 64][Int(scheduler.random.below(4))]
+        for service in [storeService, metadataService] {
+            service.onEffect = { [unowned self] in mayStop($0, behindEffectOn: $1) }
+        }
     }
 
     /// From now on nothing goes wrong by itself.
@@ -79,17 +107,29 @@ package final class SimCell {
         storeService.heal()
         metadataService.heal()
         wires.heal()
-        for process in processes {
+        for process in processes + background {
             process.loop.wallOffset = 0
             process.loop.resume()
         }
     }
 
-    /// Every process that runs.
+    /// Lets more, or less, go wrong with the services from now on.
+    func suffer(_ faults: Faults) {
+        storeService.faults = faults
+        metadataService.faults = faults
+    }
+
+    /// Every process that runs, but those of the background.
     var processes: [Process] {
         channels.keys.sorted().compactMap { channels[$0] }
             + frontends.keys.sorted().compactMap { frontends[$0]?.process }
             + (cop.map { [$0] } ?? [])
+    }
+
+    /// Cacheys and workers that run.
+    var background: [Process] {
+        cacheys.keys.sorted().compactMap { cacheys[$0] }
+            + workers.keys.sorted().compactMap { workers[$0] }
     }
 
     package func start() { startCop() }
@@ -140,6 +180,8 @@ package final class SimCell {
         clients.crashed(process.loop)
         for (number, channel) in channels where channel === process { channels[number] = nil }
         for (number, one) in frontends where one.process === process { frontends[number] = nil }
+        for (number, cachey) in cacheys where cachey === process { cacheys[number] = nil }
+        for (number, worker) in workers where worker === process { workers[number] = nil }
         process.onEnd(reason)
     }
 
@@ -147,32 +189,54 @@ package final class SimCell {
 
     // MARK: Processes
 
-    private func makeProcess(_ kind: String) -> Process {
+    func makeProcess(_ kind: String) -> Process {
         incarnations += 1
         let name = "\(kind)-\(incarnations)"
         return Process(name, scheduler.makeLoop(name))
     }
 
-    private func log(_ process: Process) -> EventLog {
-        let bound = LoopBound((scheduler, process.name))
+    func log(_ process: Process) -> EventLog {
+        let bound = LoopBound((scheduler, ledger, process.name))
         return EventLog(level: .info) { level, event, fields in
-            let (scheduler, name) = bound.value
-            scheduler.trace.note(
-                "\(name) \(level) \(event) \(fields.map { "\($0.name)=\($0.value)" })",
-                at: scheduler.now)
+            let (scheduler, ledger, name) = bound.value
+            let text = "\(name) \(level) \(event) \(fields.map { "\($0.name)=\($0.value)" })"
+            scheduler.trace.note(text, at: scheduler.now)
+            if Self.alarms.contains(event) { ledger.violate(text) }
         }
     }
 
-    private func randomSource() -> RandomSource { .seeded(scheduler.random.next()) }
+    /// What a process says where it finds what cannot be: it is right, and the cell is wrong.
+    private static let alarms: Set = ["bad_object", "object_too_short", "bgtask_violation"]
+
+    func meter(_ process: Process, _ role: String) -> Metrics {
+        let metrics = Metrics(role: role)
+        meters.append((process, metrics))
+        return metrics
+    }
+
+    /// What all processes counted under a name, labels included.
+    func total(_ name: String) -> Int {
+        meters.reduce(0) { total, meter in
+            let lines = meter.metrics.render().split(separator: "\n")
+            let values = lines.filter { $0.hasPrefix("\(name) ") }.map { line in
+                Int(line.dropFirst(name.count + 1)) ?? 0
+            }
+            return total + values.reduce(0, +)
+        }
+    }
+
+    func randomSource() -> RandomSource { .seeded(scheduler.random.next()) }
 
     /// The store and the metadata, as one process reaches them.
-    private func buckets(_ process: Process) -> [Bucket] {
-        let store = SimObjectStore(inner: objects, service: storeService, origin: process.loop)
+    func buckets(_ process: Process) -> [Bucket] {
+        let store = SimObjectStore(
+            inner: objects, service: storeService, origin: process.loop, ledger: ledger)
         return [Bucket(name: "main", store: store)]
     }
 
-    private func metadata(_ process: Process) -> SimMetadata {
-        SimMetadata(inner: rows, service: metadataService, origin: process.loop)
+    func metadata(_ process: Process) -> SimMetadata {
+        SimMetadata(
+            inner: rows, service: metadataService, origin: process.loop, ledger: ledger)
     }
 
     private func startCop() {
@@ -182,6 +246,8 @@ package final class SimCell {
         limits.channels = size.channels
         limits.frontends = size.frontends
         if mutant == .sealSkipped { limits.mutant = .sealSkipped }
+        limits.cacheys = size.cacheys
+        limits.bgtasks = size.workers
         let role = CopRole(
             world: CopWorld(
                 loop: process.loop, metadata: metadata(process), buckets: buckets(process),
@@ -236,11 +302,13 @@ package final class SimCell {
             network: SimNetwork(wires: wires, loop: process.loop), loop: process.loop,
             identity: PeerIdentity(role: .frontend, id: UInt64(incarnations)),
             random: randomSource())
+        let metadata = metadata(process)
+        let metrics = meter(process, "frontend")
         let role = FrontendRole(
             world: FrontendWorld(
-                loop: process.loop, metadata: metadata(process), calls: calls,
+                loop: process.loop, metadata: metadata, calls: calls,
                 buckets: buckets(process), random: randomSource(), log: log(process),
-                metrics: Metrics(role: "frontend")),
+                metrics: metrics, cacheys: size.cacheys > 0 ? metadata : nil),
             limits: FrontendLimits(rootToken: nil))
         process.contents = [role, calls]
         frontends[number] = Frontend(process: process, role: role)
@@ -253,7 +321,7 @@ package final class SimCell {
         }
     }
 
-    private func child(_ process: Process, drain: @escaping () -> Void) -> SimChild {
+    func child(_ process: Process, drain: @escaping () -> Void) -> SimChild {
         SimChild(
             label: process.name,
             onDrain: { process.loop.run { drain() } },
@@ -261,7 +329,7 @@ package final class SimCell {
     }
 }
 
-fileprivate final class SimChild: ProvisionedProcess {
+final class SimChild: ProvisionedProcess {
     let label: String
     private let onDrain: () -> Void
     private let onKill: () -> Void
@@ -289,13 +357,15 @@ private final class SimProvisioner: Provisioner {
     func start(
         _ kind: ProcessKind, number: Int, ended: @escaping (String) -> Void
     ) throws(ProvisionError) -> any ProvisionedProcess {
+        if cell.isClosing { throw ProvisionError("the cell is closing down") }
         let tell: (String) -> Void = { [loop] reason in
             loop.run(after: .milliseconds(1)) { ended(reason) }
         }
         switch kind {
         case .channel: return cell.startChannel(number, ended: tell)
         case .frontend: return cell.startFrontend(number, ended: tell)
-        case .cachey, .bgtask: throw ProvisionError("a simulated cell has no \(kind.rawValue)")
+        case .cachey: return cell.startCachey(number, ended: tell)
+        case .bgtask: return cell.startWorker(number, ended: tell)
         }
     }
 }

@@ -5,18 +5,20 @@ package import Primitives
 package import Records
 
 /// The metadata of a simulated cell: the in-memory store behind a service that is slow, refuses,
-/// and loses replies.
+/// and loses replies. Background work and cacheys ask it in `SimMetadata+Housekeeping.swift`.
 package final class SimMetadata: MetadataStore, @unchecked Sendable {
     // Safety: a simulation is one thread.
     package let inner: MemoryMetadata
     private let service: SimService
     /// Whose requests these are.
-    private let origin: SimLoop?
+    let origin: SimLoop?
+    let ledger: Ledger?
 
-    init(inner: MemoryMetadata, service: SimService, origin: SimLoop?) {
+    init(inner: MemoryMetadata, service: SimService, origin: SimLoop?, ledger: Ledger?) {
         self.inner = inner
         self.service = service
         self.origin = origin
+        self.ledger = ledger
     }
 
     /// For tests of one role: nothing fails, and every request takes `latency` there and again
@@ -26,16 +28,16 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
             inner: inner,
             service: SimService(
                 "metadata", scheduler: scheduler, latency: latency...latency, faults: .none),
-            origin: nil)
+            origin: nil, ledger: nil)
     }
 
-    private func perform<Value: Sendable>(
-        mayHaveEffect: Bool,
+    func perform<Value: Sendable>(
+        mayHaveEffect: Bool, key: String? = nil,
         _ operation: @escaping (MemoryMetadata) async throws(MetadataError) -> Value
     ) async throws(MetadataError) -> Value {
         let inner = inner
         return try await service.request(
-            from: origin, mayHaveEffect: mayHaveEffect,
+            from: origin, key: key, mayHaveEffect: mayHaveEffect,
             failure: { fate in
                 MetadataError(
                     .unavailable, outcomeUnknown: fate == .unknown && mayHaveEffect, "simulated")
@@ -197,8 +199,10 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
     }
 
     package func retireChannel(_ id: ChannelID) async throws(MetadataError) -> Bool {
-        try await perform(mayHaveEffect: true) { store throws(MetadataError) in
-            try await store.retireChannel(id)
+        try await perform(mayHaveEffect: true) { [ledger] store throws(MetadataError) in
+            let isRetired = try await store.retireChannel(id)
+            if isRetired { ledger?.retired(id) }
+            return isRetired
         }
     }
 
@@ -211,8 +215,11 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
     }
 
     package func flush(_ flush: Flush) async throws(MetadataError) -> FlushResult {
-        try await perform(mayHaveEffect: true) { store throws(MetadataError) in
-            try await store.flush(flush)
+        try await perform(mayHaveEffect: true, key: SimService.flushKey) {
+            [ledger] store throws(MetadataError) in
+            let result = try await store.flush(flush)
+            if result == .done { await ledger?.flushed(flush) }
+            return result
         }
     }
 

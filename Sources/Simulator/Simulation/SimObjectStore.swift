@@ -11,24 +11,33 @@ package final class SimObjectStore: ObjectStore, @unchecked Sendable {
     private let service: SimService
     /// Whose requests these are.
     private let origin: SimLoop?
+    private let ledger: Ledger
 
-    init(inner: MemoryStore, service: SimService, origin: SimLoop?) {
+    init(inner: MemoryStore, service: SimService, origin: SimLoop?, ledger: Ledger) {
         self.inner = inner
         self.service = service
         self.origin = origin
+        self.ledger = ledger
     }
 
     package func put(
         _ key: String, _ body: [Bytes], ifAbsent: Bool
     ) async throws(StoreError) -> PutResult {
-        try await request(key, mayHaveEffect: true) { store throws(StoreError) in
-            try await store.put(key, body, ifAbsent: ifAbsent)
+        try await request(key, mayHaveEffect: true) { [ledger, origin] store throws(StoreError) in
+            let result = try await store.put(key, body, ifAbsent: ifAbsent)
+            if result == .created { ledger.stored(key, body.joined(), by: origin) }
+            return result
         }
     }
 
     package func get(_ key: String, range: Range<Int>?) async throws(StoreError) -> ObjectSlice {
-        try await request(key, mayHaveEffect: false) { store throws(StoreError) in
-            try await store.get(key, range: range)
+        try await request(key, mayHaveEffect: false) { [ledger, origin] store throws(StoreError) in
+            do throws(StoreError) {
+                return try await store.get(key, range: range)
+            } catch {
+                if error.kind == .notFound { ledger.missed(key, by: origin) }
+                throw error
+            }
         }
     }
 
@@ -47,7 +56,8 @@ package final class SimObjectStore: ObjectStore, @unchecked Sendable {
     }
 
     package func delete(_ key: String) async throws(StoreError) {
-        try await request(key, mayHaveEffect: true) { store throws(StoreError) in
+        try await request(key, mayHaveEffect: true) { [ledger, origin] store throws(StoreError) in
+            await ledger.willDelete(key, by: origin)
             try await store.delete(key)
         }
     }

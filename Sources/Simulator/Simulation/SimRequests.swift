@@ -8,6 +8,7 @@ internal import Records
 struct SimRequests {
     let cell: SimCell
     let loop: SimLoop
+    var basin = Self.basin
 
     static let basin = "simulated"
 
@@ -18,7 +19,7 @@ struct SimRequests {
         body: Bytes = Bytes()
     ) async -> SimResponse? {
         let headers = [
-            (name: "s2-basin", value: Self.basin), (name: "content-type", value: type),
+            (name: "s2-basin", value: basin), (name: "content-type", value: type),
             (name: "accept", value: type),
         ]
         // Mostly it gives up early, so that one process that hangs does not take every client.
@@ -53,7 +54,10 @@ struct SimRequests {
             return Page(records: [], tail: tail, reachesTail: true)
         }
         guard response.status == 200 else { return nil }
-        let records = Self.records(response.body)
+        guard let records = Self.records(response.body) else {
+            subject.history.violate("a read batch does not decode")
+            return nil
+        }
         return Page(records: records, tail: nil, reachesTail: records.count < 1_000)
     }
 
@@ -68,12 +72,44 @@ struct SimRequests {
         }
     }
 
-    static func records(_ body: Bytes) -> [(seqNum: SeqNum, body: String)] {
+    /// Nil if it does not decode.
+    static func records(_ body: Bytes) -> [(seqNum: SeqNum, body: String)]? {
         do throws(DecodeError) {
             return try ReadBatch(body).records.map { ($0.seqNum, text(of: $0)) }
         } catch {
-            preconditionFailure("a read batch does not decode: \(error)")
+            return nil
         }
+    }
+
+    /// Appends these bodies, and notes what came of it: true if they were applied, false if they
+    /// certainly were not.
+    func append(_ bodies: [String], to subject: Subject) async -> Bool? {
+        var input = ByteWriter()
+        input.writeAppendInput(bodies.map { AppendRecord(body: Bytes(utf8: $0)) })
+        let response = await send("POST", subject.path, body: input.finish())
+        switch response.map(AppendAnswer.init) {
+        case .applied(let ack):
+            subject.history.appended(
+                bodies, start: ack.start.seqNum, end: ack.end.seqNum, tail: ack.tail.seqNum)
+            return true
+        case .refused:
+            subject.history.refused(bodies)
+            return false
+        case .unknown, nil: return nil
+        }
+    }
+
+    /// Trims all below `point`; true if that is certain.
+    func trim(_ subject: Subject, below point: SeqNum) async -> Bool {
+        subject.history.willTrim(below: point)
+        var input = ByteWriter()
+        input.writeAppendInput([AppendRecord.trim(below: point)])
+        let response = await send("POST", subject.path, body: input.finish())
+        guard case .applied(let ack) = response.map(AppendAnswer.init) else { return false }
+        subject.history.appended(
+            ["\(History.trimPrefix)\(point)"], start: ack.start.seqNum, end: ack.end.seqNum,
+            tail: ack.tail.seqNum)
+        return true
     }
 
     private static func text(of record: SequencedRecord) -> String {
@@ -86,6 +122,16 @@ struct SimRequests {
         } catch {
             preconditionFailure("a trim command has a position: \(error)")
         }
+    }
+}
+
+extension AppendRecord {
+    /// The command that trims all below `point`.
+    static func trim(below point: SeqNum) -> AppendRecord {
+        var body = ByteWriter(capacity: 8)
+        body.writeBigEndian(point)
+        return AppendRecord(
+            headers: [RecordHeader(name: Bytes(), value: Bytes(utf8: "trim"))], body: body.finish())
     }
 }
 

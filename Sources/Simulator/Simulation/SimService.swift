@@ -17,7 +17,11 @@ final class SimService {
         case oneIn(UInt64)
         /// Every other key, whatever is asked of it: as where a part of the store is away.
         case everyOtherKey
+        case allBut(_ key: String)
     }
+
+    /// An effect of some process's request has happened, and its reply is not on the way yet.
+    var onEffect: (_ origin: SimLoop?, _ key: String?) -> Void = { _, _ in }
 
     private var cutOff: [(process: SimLoop, reach: Reach, until: Nanoseconds)] = []
 
@@ -29,6 +33,9 @@ final class SimService {
         self.latency = latency
         self.faults = faults
     }
+
+    /// Under which key flushes are asked of the metadata.
+    static let flushKey = "flush"
 
     enum Fate { case refused, unknown }
 
@@ -54,6 +61,7 @@ final class SimService {
         switch cut.reach {
         case .nothing: return false
         case .oneIn(let n): return scheduler.random.oneIn(n)
+        case .allBut(let lost): return key != lost
         case .everyOtherKey: return key?.utf8.last.map { $0 % 2 == 0 } ?? false
         }
     }
@@ -76,13 +84,17 @@ final class SimService {
             if chance(faults.refusedOneIn) {
                 return answer(after: there + back, waiter, .failure(failure(.refused)))
             }
-            let lost = chance(faults.lostReplyOneIn)
+            let lost =
+                chance(faults.lostReplyOneIn)
+                || (key == Self.flushKey && faults.lostFlushRepliesPercent > 0
+                    && scheduler.random.below(100) < faults.lostFlushRepliesPercent)
             if mayHaveEffect && chance(faults.lateEffectOneIn) {
                 answer(after: there, waiter, .failure(failure(.unknown)))
                 perform(after: there + scheduler.random.within(0...(.seconds(2))), effect) { _ in }
                 return
             }
             perform(after: there, effect) { [self] result in
+                if mayHaveEffect { onEffect(origin, key) }
                 answer(after: back, waiter, lost ? .failure(failure(.unknown)) : result)
             }
         }

@@ -51,6 +51,8 @@ final class WorkloadClient {
     private let name: String
     private let random: RandomSource
     private let subjects: [Subject]
+    /// Between two operations.
+    private let pace: ClosedRange<Nanoseconds>
     private var operations = 0
     /// The token that this client believes to hold, by stream.
     private var tokens: [String: String] = [:]
@@ -58,9 +60,13 @@ final class WorkloadClient {
     /// Set to end after the present operation.
     var stops = false
 
-    init(_ name: String, cell: SimCell, subjects: [Subject]) {
+    init(
+        _ name: String, cell: SimCell, subjects: [Subject],
+        pace: ClosedRange<Nanoseconds> = 0...(.milliseconds(40))
+    ) {
         self.name = name
         self.subjects = subjects
+        self.pace = pace
         loop = cell.scheduler.makeLoop(name)
         requests = SimRequests(cell: cell, loop: loop)
         random = .seeded(cell.scheduler.random.next())
@@ -71,7 +77,7 @@ final class WorkloadClient {
             loop.spawn { [self] in
                 while !stops {
                     await step()
-                    await loop.sleep(random.within(0...(.milliseconds(40))))
+                    await loop.sleep(random.within(pace))
                 }
                 isDone = true
             }
@@ -123,12 +129,9 @@ final class WorkloadClient {
 
     private func trim(_ subject: Subject) async {
         let point = random.below(subject.history.knownTail + 1)
-        var body = ByteWriter(capacity: 8)
-        body.writeBigEndian(point)
-        let record = AppendRecord(
-            headers: [RecordHeader(name: Bytes(), value: Bytes(utf8: "trim"))], body: body.finish())
         subject.history.willTrim(below: point)
-        _ = await perform(subject, [record], ["\(History.trimPrefix)\(point)"], .none)
+        _ = await perform(
+            subject, [.trim(below: point)], ["\(History.trimPrefix)\(point)"], .none)
     }
 
     /// True if it was applied, false if it certainly was not, nil if nobody knows.
