@@ -6,7 +6,7 @@ import Testing
 @testable import Simulation
 
 @Suite(.serialized) struct SimulationTests {
-    @Test(arguments: 1...8 as ClosedRange<UInt64>)
+    @Test(arguments: 1...6 as ClosedRange<UInt64>)
     func aCellUnderFaultsKeepsItsPromises(seed: UInt64) {
         var run = Run(seed: seed)
         run.duration = 10_000_000_000
@@ -23,11 +23,11 @@ import Testing
         for seed in 1...2 as ClosedRange<UInt64> {
             var run = Run(seed: seed)
             run.duration = 4_000_000_000
-            run.evening = 12 * 60_000_000_000
+            run.evening = 10 * 60_000_000_000
             let outcome = onItsOwnThread(run)
             #expect(
                 outcome.violations == [],
-                "replay: simulator --seed \(seed) --seconds 4 --evening 12 --trace")
+                "replay: simulator --seed \(seed) --seconds 4 --evening 10 --trace")
             #expect(outcome.fetches.fromCacheys > 100, "cacheys were hardly asked")
             #expect(outcome.fetches.pagesOnDisk > 0, "no page came from a disk")
             damagedPages += outcome.fetches.damagedPages
@@ -61,7 +61,7 @@ import Testing
     @Test func theSameSeedGivesTheSameTraceToTheByte() {
         var run = Run(seed: 7)
         run.duration = 3_000_000_000
-        run.evening = 2 * 60_000_000_000
+        run.evening = 60_000_000_000
         run.keepsTrace = true
         let first = onItsOwnThread(run)
         let second = onItsOwnThread(run)

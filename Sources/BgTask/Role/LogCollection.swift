@@ -60,10 +60,10 @@ struct LogCollection {
         }
         if let mark = log.mark, mark.age >= wait {
             try await deleteChunks(of: row, log.deletedEnd..<mark.end)
-            if pass.limits.mutant == .unflushedChunkDeleted, row.state == .active {
-                let key = LogKeys.chunk(row.id, row.flushedEnd)
-                for bucket in pass.world.buckets { try await pass.delete(key, in: bucket) }
-            }
+        }
+        if pass.limits.mutant == .unflushedChunkDeleted, row.state == .active {
+            let key = LogKeys.chunk(row.id, row.flushedEnd)
+            for bucket in pass.world.buckets { try await pass.delete(key, in: bucket) }
         }
         let stay = max(
             Pass.milliseconds(pass.limits.sealNanoseconds),
