@@ -48,7 +48,6 @@ import Testing
         Case(mutant: .channel(.probeAtNextUnassigned), faults: "grey", seeds: 24...90),
         Case(mutant: .channel(.tailAfterUnstablePut), faults: "grey", seeds: 6...140),
         Case(mutant: .channel(.tailWhileClosing), faults: "lateCloses", seeds: 2...20),
-        Case(mutant: .channel(.latePublication), faults: "stuck", seeds: 1...3, minutes: 32),
         Case(mutant: .cachey(.pageUnverified), seeds: 1...5, minutes: 9),
         Case(mutant: .cachey(.objectIgnored), seeds: 1...5),
         Case(mutant: .bgtask(.unflushedChunkDeleted), seeds: 1...5, minutes: 9),

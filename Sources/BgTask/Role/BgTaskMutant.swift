@@ -15,6 +15,4 @@ package enum BgTaskMutant: String, Sendable, CaseIterable {
     case condemnationSkipped
     /// A seal goes as soon as its log is recovered.
     case sealDeletedEarly
-    /// A compacted segment is published however long ago its object was stored.
-    case latePublication
 }

@@ -84,8 +84,9 @@ package struct BgTaskLimits: Sendable {
     package var streamsAtOnce = 4
     package var callNanoseconds: Nanoseconds = .seconds(10)
     package var storeBackoff = Backoff(budget: .seconds(20))
-    /// Only ever set by the simulator.
-    package var mutant: BgTaskMutant?
+    /// Chunks of a log that are deleted before any of the next.
+    package var chunkStride = 64
+    @MutantSetting package var mutant: BgTaskMutant?
 
     package init() {}
 
@@ -96,7 +97,7 @@ package struct BgTaskLimits: Sendable {
             (1...256).contains(partitions) && partitions.nonzeroBitCount == 1,
             "partitions are a power of two up to 256")
         precondition(compactedBytesMax <= 30 << 20, "a segment fits its object")
-        precondition(objectsAtOnce >= 1 && streamsAtOnce >= 1)
+        precondition(objectsAtOnce >= 1 && streamsAtOnce >= 1 && chunkStride >= 1)
         precondition(scanRows >= 1 && changeRows >= 1 && itemsPerPassMax >= 1)
     }
 }

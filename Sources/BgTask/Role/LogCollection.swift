@@ -15,9 +15,6 @@ internal import Primitives
 /// cannot be deleted holds up its own log only.
 struct LogCollection {
     let pass: Pass
-    /// Chunks that are deleted before any of the next, some of them at once; then it is noted how
-    /// far it got.
-    private static let stride: ChunkIndex = 64
 
     init(pass: Pass) { self.pass = pass }
 
@@ -65,14 +62,20 @@ struct LogCollection {
             let key = LogKeys.chunk(row.id, row.flushedEnd)
             for bucket in pass.world.buckets { try await pass.delete(key, in: bucket) }
         }
-        let stay = max(
-            Pass.milliseconds(pass.limits.sealNanoseconds),
-            BgTaskLimits.sealTimesUnsure * min(log.unsureMilliseconds, 1 << 40))
+        let stay = sealMilliseconds(log)
         if row.state == .retired, log.mark == nil, log.deletedEnd >= row.flushedEnd,
             let age = log.retiredAge, age >= stay, let sealedAt = row.sealedAt
         {
             try await deleteRest(of: row.id, sealedAt: sealedAt, stay)
         }
+    }
+
+    /// How long a seal stays once its log is recovered.
+    private func sealMilliseconds(_ log: LogGarbage) -> UInt64 {
+        if pass.limits.mutant == .sealDeletedEarly { return 0 }
+        return max(
+            Pass.milliseconds(pass.limits.sealNanoseconds),
+            BgTaskLimits.sealTimesUnsure * min(log.unsureMilliseconds, 1 << 40))
     }
 
     private func deleteChunks(
@@ -83,9 +86,12 @@ struct LogCollection {
                 .deletedChunk, "\(row.id): \(indexes)", count: indexes.count)
         }
         precondition(indexes.upperBound <= row.flushedEnd, "only flushed chunks are deleted")
-        var start = indexes.lowerBound
-        while start < indexes.upperBound, pass.goesOn {
-            let end = min(start + Self.stride, indexes.upperBound)
+        var strides = stride(
+            from: indexes.lowerBound, to: indexes.upperBound, by: pass.limits.chunkStride
+        ).map { $0 }
+        if pass.limits.mutant == .logDeletedBackwards { strides.reverse() }
+        for start in strides where pass.goesOn {
+            let end = min(start + ChunkIndex(pass.limits.chunkStride), indexes.upperBound)
             // A stride that was begun is brought to its end: it may last a second.
             try await Gang.run(
                 start..<end, atOnce: pass.limits.objectsAtOnce, loop: pass.world.loop,
@@ -97,7 +103,6 @@ struct LogCollection {
                 pass.tally.note(.deletedChunk, LogKeys.chunk(row.id, index))
             }
             try await note(row.id, below: end)
-            start = end
         }
     }
 

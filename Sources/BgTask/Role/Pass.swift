@@ -70,15 +70,6 @@ struct Pass {
     /// False once the worker drains, or has lost the task's lease.
     let mayGoOn: () -> Bool
 
-    /// How long objects stay once nothing refers to them.
-    var planNanoseconds: Nanoseconds {
-        limits.mutant == .planWaitSkipped ? 0 : limits.planNanoseconds
-    }
-    /// How long a seal stays once its log is recovered.
-    var sealNanoseconds: Nanoseconds {
-        limits.mutant == .sealDeletedEarly ? 0 : limits.sealNanoseconds
-    }
-
     var goesOn: Bool { mayGoOn() && tally.total < limits.itemsPerPassMax }
 
     func run(_ kind: TaskKind) async throws(TaskError) {
@@ -182,6 +173,7 @@ struct Pass {
 
     /// How long objects stay for readers, in milliseconds.
     func planMilliseconds() async throws(TaskError) -> UInt64 {
+        if limits.mutant == .planWaitSkipped { return 0 }
         guard let terms = world.terms else { return Self.milliseconds(limits.planNanoseconds) }
         do throws(MetadataError) {
             return try await terms.planWait().longest

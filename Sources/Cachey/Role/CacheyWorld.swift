@@ -80,8 +80,7 @@ package struct CacheyLimits: Sendable {
     package var renewNanoseconds: Nanoseconds = .seconds(1)
     /// A registered cachey that did not renew for so long is struck from the list.
     package var forgetNanoseconds: Nanoseconds = .seconds(60)
-    /// Only ever set by the simulator.
-    package var mutant: CacheyMutant?
+    @MutantSetting package var mutant: CacheyMutant?
 
     package init(address: String) { self.address = address }
 }

@@ -39,6 +39,8 @@ final class Ledger {
     /// A flush may still publish an object that is younger.
     static let orphanNanoseconds: Nanoseconds = .seconds(1_200)
     static let sealNanoseconds: Nanoseconds = .seconds(30 * 86_400)
+    /// Of a simulated cell: its logs are short.
+    static let chunkStride = 4
 
     let scheduler: Scheduler
     let objects: MemoryStore
@@ -58,6 +60,7 @@ final class Ledger {
     var flushedEnds: [ChannelID: [(end: ChunkIndex, at: Nanoseconds)]] = [:]
     /// Chunks of a log below it were deleted.
     var deletedEnds: [ChannelID: ChunkIndex] = [:]
+    private var deletedAbove: [ChannelID: Set<ChunkIndex>] = [:]
     var retiredAt: [ChannelID: Nanoseconds] = [:]
     /// The stream that is being purged, as it was before.
     var purging: StreamLookup?
@@ -149,9 +152,14 @@ final class Ledger {
         guard index < row.flushedEnd else {
             return violate("G2: \(key) goes, and the log is flushed below \(row.flushedEnd) only")
         }
-        let end = deletedEnds[channel] ?? 0
-        if index > end { violate("G2: \(key) goes, and chunks from \(end) on are there: a hole") }
-        deletedEnds[channel] = max(end, index + 1)
+        // Within a stride, chunks go in any order: recovery begins behind all of them.
+        var end = deletedEnds[channel] ?? 0
+        if index >= end + Self.chunkStride {
+            violate("G2: \(key) goes, and chunk \(end) is there: a hole")
+        }
+        deletedAbove[channel, default: []].insert(index)
+        while deletedAbove[channel]?.remove(end) != nil { end += 1 }
+        deletedEnds[channel] = end
         let flushed = flushedEnds[channel]?.first { $0.end > index }?.at
         if let flushed, now - flushed < Self.planNanoseconds {
             violate("G2: \(key) goes \((now - flushed) / 1_000_000)ms behind its flush")

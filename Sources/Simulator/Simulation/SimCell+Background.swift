@@ -67,10 +67,11 @@ extension SimCell {
             identity: PeerIdentity(role: .bgtask, id: UInt64(incarnations)),
             random: randomSource())
         var limits = BgTaskLimits()
-        limits.planNanoseconds = BgTaskLimits.planNanosecondsMin
-        limits.condemnedNanoseconds = BgTaskLimits.condemnedNanosecondsMin
-        limits.orphanNanoseconds = BgTaskLimits.orphanNanosecondsMin
-        limits.sealNanoseconds = BgTaskLimits.sealNanosecondsMin
+        limits.planNanoseconds = .seconds(360)
+        limits.condemnedNanoseconds = .seconds(30)
+        limits.orphanNanoseconds = .seconds(1_200)
+        limits.sealNanoseconds = .seconds(30 * 86_400)
+        limits.chunkStride = Ledger.chunkStride
         limits.passNanoseconds = .seconds(15)
         limits.sweepNanoseconds = .seconds(120)
         limits.partitions = 2
