@@ -37,7 +37,7 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
                 network: network, loop: loop, identity: channel, service: Echo())
             let address = try await server.listen("127.0.0.1:0")
             let client = client(loop, network)
-            for size in [0, 1, 1_000, 70_000, 3_000_000] {
+            for size in [0, 1, 1_000, RPCLimits.openBytesMax] {
                 let payload = Bytes([UInt8](repeating: UInt8(size % 255), count: size))
                 let (status, reply) = await client.unary(
                     address, .tail, payload, deadline: .seconds(20))

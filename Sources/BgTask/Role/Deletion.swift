@@ -18,8 +18,13 @@ internal import RPC
 struct Deletion {
     let pass: Pass
 
+    /// How long each channel was waited for in this pass.
+    private final class Spent {
+        var times: [ChannelID: Nanoseconds] = [:]
+    }
+
     func purgeStreams() async throws(TaskError) {
-        var spent: [ChannelID: Nanoseconds] = [:]
+        let spent = Spent()
         try await pass.streams(.purge) { id throws(TaskError) in
             if pass.isDryRun { return pass.tally.note(.purgedStream, "\(id)") }
             var hasPushed = false
@@ -34,7 +39,7 @@ struct Deletion {
                     pass.tally.note(.unlinkedSegment, "of \(id)", count: count)
                 case .open:
                     // The next pass asks again.
-                    guard !hasPushed, try await isClosed(id, &spent) else { return }
+                    guard !hasPushed, try await isClosed(id, spent) else { return }
                     hasPushed = true
                 }
             }
@@ -42,21 +47,20 @@ struct Deletion {
     }
 
     /// Tells the stream's owner of the deletion; false if it could not be told, or did not close.
-    /// `spent` is how long each channel was waited for in this pass.
     private func isClosed(
-        _ id: StreamID, _ spent: inout [ChannelID: Nanoseconds]
+        _ id: StreamID, _ spent: Spent
     ) async throws(TaskError) -> Bool {
         let lookup = try await pass.asking { metadata throws(MetadataError) in
             try await metadata.stream(id)
         }
         guard let lookup, let owner = lookup.owner, owner.channelIsActive,
-            spent[owner.channel, default: 0] < pass.limits.callNanoseconds
+            spent.times[owner.channel, default: 0] < pass.limits.callNanoseconds
         else { return false }
         let request = RefreshRequest(stream: id, version: lookup.stream.version, deleted: true)
         let start = pass.world.loop.now
         let (status, _) = await pass.world.calls.unary(
             owner.address, .refresh, request.encoded(), deadline: pass.limits.callNanoseconds)
-        spent[owner.channel, default: 0] += pass.world.loop.now - start
+        spent.times[owner.channel, default: 0] += pass.world.loop.now - start
         if status == .ok {
             pass.tally.note(.pushedDeletion, "\(id) to channel \(owner.channel)")
         } else {

@@ -13,7 +13,6 @@ internal import Primitives
 /// by the store's own clock.
 struct OrphanSweep {
     let pass: Pass
-    static let probesPrefix = "doctor/"
 
     func run() async throws(TaskError) {
         for bucket in pass.world.buckets {
@@ -74,7 +73,7 @@ struct OrphanSweep {
     }
 
     private func sweepProbes(in bucket: Bucket, _ now: UInt64) async throws(TaskError) {
-        try await pass.list(Self.probesPrefix, in: bucket) { objects throws(TaskError) in
+        try await pass.list(storeProbesPrefix, in: bucket) { objects throws(TaskError) in
             for object in objects where isOld(object, now) {
                 try await pass.attempt(object.key, of: bucket.name) { () throws(TaskError) in
                     if !pass.isDryRun { try await pass.delete(object.key, in: bucket) }

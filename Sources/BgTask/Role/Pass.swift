@@ -186,7 +186,7 @@ struct Pass {
     /// count in seconds.
     func clock(of bucket: Bucket) async throws(TaskError) -> UInt64 {
         if isDryRun { return world.loop.wallMilliseconds }
-        let key = "\(OrphanSweep.probesPrefix)clock-\(ID128(random: world.random))"
+        let key = "\(storeProbesPrefix)clock-\(ID128(random: world.random))"
         _ = try await asking(bucket) { store throws(StoreError) in
             try await store.put(key, [Bytes(utf8: "now")], ifAbsent: false)
         }

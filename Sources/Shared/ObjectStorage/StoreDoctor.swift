@@ -2,6 +2,9 @@
 
 package import Primitives
 
+/// Where objects lie that a store is tried by: nothing refers to them, and they are soon deleted.
+package let storeProbesPrefix = "doctor/"
+
 /// Proves, with a probe object, that `store` keeps the promises that a cell lives by; throws what
 /// it found else.
 ///
@@ -31,7 +34,7 @@ private struct StoreProbe {
     let loop: any Loop
     let random: RandomSource
     let backoff = Backoff(triesMax: 5, budget: .seconds(10))
-    let prefix = "doctor/"
+    let prefix = storeProbesPrefix
     let key: String
     let body: Bytes
 

@@ -71,7 +71,7 @@ extension SimCell {
         limits.condemnedNanoseconds = .seconds(30)
         limits.orphanNanoseconds = .seconds(1_200)
         limits.sealNanoseconds = .seconds(30 * 86_400)
-        limits.chunkStride = Ledger.chunkStride
+        limits.chunkStride = Int(Ledger.chunkStride)
         limits.passNanoseconds = .seconds(15)
         limits.sweepNanoseconds = .seconds(120)
         limits.partitions = 2
