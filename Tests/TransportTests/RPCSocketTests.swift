@@ -124,7 +124,7 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
                 network: network, loop: loop, identity: channel, service: Echo())
             let address = try await server.listen("127.0.0.1:0")
             let friend = client(loop, network)
-            let payload = Bytes([UInt8](repeating: 1, count: 500_000))
+            let payload = Bytes([UInt8](repeating: 1, count: RPCLimits.openBytesMax))
             let (status, reply) = await friend.unary(
                 address, .tail, payload, deadline: .seconds(10))
             #expect(status == .ok)
