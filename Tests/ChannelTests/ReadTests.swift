@@ -4,6 +4,7 @@ import CSupport
 import Log
 import Metadata
 import ObjectStorage
+import Observability
 import Primitives
 import RPC
 import Records
@@ -156,6 +157,41 @@ import Testing
         bench.pass()
         #expect(follow.ended?.status == .notInWindow)
         #expect(try session.replies.count == 1)
+    }
+
+    /// The window may hold far more than a follower may leave untaken.
+    @Test func aFollowerFarBehindIsSentBackWithoutAllOfTheWindow() async throws {
+        let bench = try await Bench { $0.followerBytesMax = 1_000 }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        for _ in 0..<5 {
+            session.onMessage?(try Bench.batch("a"))
+            bench.pass()
+        }
+        let follow = FakeCall()
+        follow.unsentBytes = 1_001
+        bench.role.serve(
+            follow, method: .follow,
+            payload: FollowRequest(stream: stream, streamlet: 0, start: 0).encoded(),
+            deadline: nil)
+        bench.pass()
+        #expect(follow.messages.count == 1)
+        #expect(follow.ended?.status == .notInWindow)
+    }
+
+    @Test func followersAreCountedUntilTheirStreamletIsClosed() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        bench.pass()
+        #expect(bench.world.metrics.render().contains("millrace_channel_followers 1.0\n"))
+        _ = bench.call(
+            .refresh, RefreshRequest(stream: stream, version: 1, deleted: true))
+        bench.pass(.seconds(1))
+        #expect(follow.ended != nil)
+        #expect(bench.world.metrics.render().contains("millrace_channel_followers 0.0\n"))
     }
 
     @Test func unsureOfItsLeaseTheChannelProbesBeforeItAnswers() async throws {

@@ -223,7 +223,10 @@ package final class ChannelRole: CallService {
     private func tick() {
         guard let parts, !isOver else { return }
         parts.replies.tick()
-        parts.streamlets.closeDormant(interval: Self.tickNanoseconds)
+        // A close that the metadata cannot hear of would only keep appends out.
+        if parts.replies.isSure {
+            parts.streamlets.closeDormant(interval: Self.tickNanoseconds)
+        }
         flushIfDue()
         if isDraining { finishDrain(parts) }
         world.loop.after(Self.tickNanoseconds) { [weak self] in self?.tick() }

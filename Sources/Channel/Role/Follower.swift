@@ -11,20 +11,28 @@ internal import Records
 /// the recent window, and from then on every batch that becomes stable is pushed. A follower whose
 /// bytes are not taken is let go, and comes back after it has caught up from objects.
 final class Follower {
-    let call: any Call
+    private let call: any Call
     private let bytesMax: Int
+    private let onEnd: () -> Void
     /// The next sequence number that it gets.
     private(set) var next: SeqNum
 
-    init(_ call: any Call, start: SeqNum, bytesMax: Int) {
+    /// `onEnd` is called when it is ended from here.
+    init(_ call: any Call, start: SeqNum, bytesMax: Int, onEnd: @escaping () -> Void) {
         self.call = call
         next = start
         self.bytesMax = bytesMax
+        self.onEnd = onEnd
+    }
+
+    func end(_ status: Status) {
+        call.end(status, Bytes())
+        onEnd()
     }
 
     /// Pushes what the streamlet holds in memory from `next` on, up to its stable tail; then, if
     /// that was nothing, a heartbeat that says that the follow is granted. False if the window does
-    /// not reach back to `next`, and nothing was pushed.
+    /// not reach back to `next`, or holds more than the follower takes.
     func grant(
         from streamlet: OpenStreamlet, _ log: LogWriter
     ) throws(DecodeError) -> Bool {
@@ -42,6 +50,7 @@ final class Follower {
             for batch in log.batches(place)
             where batch.tail.seqNum > next && batch.tail.seqNum <= tail.seqNum {
                 try push(batch)
+                if !keepsUp { return false }
             }
         }
         precondition(next == tail.seqNum, "the window is contiguous up to the stable tail")

@@ -152,6 +152,8 @@ final class OpenStreamlet {
     /// Calls `resume` once the streamlet is closed.
     func whenClosed(_ resume: @escaping () -> Void) { makeGuests().onClosed.append(resume) }
 
+    var waitingCount: Int { guests?.onClosed.count ?? 0 }
+
     /// Who waits for the streamlet to be closed, each handed out once.
     func takeWaiting() -> [() -> Void] {
         guard let guests else { return [] }

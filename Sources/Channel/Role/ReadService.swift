@@ -17,6 +17,8 @@ final class ReadService {
     private let pushes: Counter
     private let lagging: Counter
     private var followerCount = 0
+    /// Requests that wait for one streamlet to be closed.
+    private static let waitingMax = 1_024
 
     init(world: ChannelWorld, limits: ChannelLimits, log: LogWriter, replies: ReplyGuard) {
         self.world = world
@@ -69,7 +71,8 @@ final class ReadService {
         guarded(call, streamlet) { [self] in
             guard streamlet.phase == .open else { return call.end(.notOwner, Bytes()) }
             let follower = Follower(
-                call, start: request.start, bytesMax: limits.followerBytesMax)
+                call, start: request.start, bytesMax: limits.followerBytesMax
+            ) { [weak self] in self?.followerCount -= 1 }
             do throws(DecodeError) {
                 guard try follower.grant(from: streamlet, log) else {
                     return call.end(.notInWindow, Bytes())
@@ -110,8 +113,7 @@ final class ReadService {
         streamlet.followers.removeAll(where: condition)
         for follower in leaving {
             lagging.add()
-            followerCount -= 1
-            follower.call.end(.notInWindow, Bytes())
+            follower.end(.notInWindow)
         }
     }
 
@@ -134,6 +136,8 @@ final class ReadService {
                     if !hasLeft { send() }
                     return
                 }
+                // So many wait already that more would only take memory.
+                guard streamlet.waitingCount < Self.waitingMax else { return end(.unavailable) }
                 streamlet.whenClosed { end(.notOwner) }
                 world.loop.after(limits.guardNanoseconds) { end(.unavailable) }
             },

@@ -35,12 +35,15 @@ final class ReplyGuard {
             waitNanosecondsMax: limits.guardNanoseconds, countMax: limits.guardedRepliesMax,
             unsureNanosecondsMax: limits.unsureNanoseconds)
         world.metrics.gauge("lease_sure", help: "1 while the lease certainly holds.") {
-            [unowned self] in lease.isSure(at: world.loop.now) ? 1 : 0
+            [unowned self] in isSure ? 1 : 0
         }
         world.metrics.gauge("guarded_replies", help: "Replies that wait for certainty.") {
             [unowned self] in Double(lease.count)
         }
     }
+
+    /// Whether the lease certainly holds.
+    var isSure: Bool { lease.isSure(at: world.loop.now) }
 
     /// The registration was sent at `sentAt`: the lease holds from then.
     func start(registeredAt sentAt: Nanoseconds) {

@@ -206,7 +206,7 @@ final class StreamletTable {
 
     private func release(_ streamlet: OpenStreamlet) {
         let status: Status = streamlet.isDeleted ? .streamDeleted : .notOwner
-        for follower in streamlet.followers { follower.call.end(status, Bytes()) }
+        for follower in streamlet.followers { follower.end(status) }
         streamlet.followers = []
         for resume in streamlet.takeWaiting() { resume() }
     }

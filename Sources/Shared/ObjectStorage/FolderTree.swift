@@ -22,7 +22,7 @@ final class FolderTree: Sendable {
     private let temporaryPrefix: String
     private let temporaryCount = Atomic<UInt64>(0)
     private let hasNamelessFiles = Atomic<Bool>(true)
-    private let directories = DirectoryCache(limit: 256)
+    private let directories = DirectoryCache(limit: 32)
     /// How often a put makes its folder anew because a delete emptied and removed it.
     private static let vanishedMax = 100
 
