@@ -12,7 +12,7 @@ enum Main {
 private enum BgTaskProgram {
     static func run() {
         let settings = Program.settings(.bgtask)
-        check(settings)
+        BgTaskLimits.check(settings)
         do throws(TaskError) {
             switch try TaskCommand(parsing: settings.arguments) {
             case .serve: Host.run(.bgtask, settings) { host in try await serve(host) }
@@ -26,21 +26,10 @@ private enum BgTaskProgram {
         }
     }
 
-    /// Settings that make no sense together.
-    private static func check(_ settings: Settings) {
-        let orphanWaitMin = BgTaskLimits.orphanNanosecondsMin(putting: settings[.storeTimeout])
-        guard settings[.orphanWait] < orphanWaitMin else { return }
-        Program.fail(
-            "bgtask: \(Setting.orphanWait.option) must be at least ten times "
-                + "\(Setting.storeTimeout.option), which is \(settings[.storeTimeout] / 1_000_000)"
-                + " ms: a flush may take as long before it makes its objects known",
-            code: 2)
-    }
-
     private static func serve(_ host: Host) async throws -> Host.Running {
         try await host.awaitMetadata()
-        let calls = try client(host)
-        let role = role(host, try await host.checkedBuckets(), calls)
+        let calls = try host.taskCalls()
+        let role = host.worker(try await host.checkedBuckets(), calls)
         role.start()
         return Host.Running(isReady: { role.isReady }) {
             await role.drain()
@@ -70,43 +59,14 @@ private enum BgTaskProgram {
     ) async -> Int32 {
         do {
             try await host.metadata.checkSchema()
-            let calls = try client(host)
+            let calls = try host.taskCalls()
             defer { calls.close() }
-            let (text, code) = try await work(role(host, try host.openBuckets(), calls))
+            let (text, code) = try await work(host.worker(try host.openBuckets(), calls))
             Program.print(text)
             return code
         } catch {
             Program.say("bgtask: \(error)")
             return 1
         }
-    }
-
-    private static func client(_ host: Host) throws -> RPCClient {
-        RPCClient(
-            network: try host.network(), loop: host.loop,
-            identity: PeerIdentity(role: .bgtask, id: host.random.next()), random: host.random)
-    }
-
-    private static func role(
-        _ host: Host, _ buckets: [Bucket], _ calls: RPCClient
-    ) -> BgTaskRole {
-        let settings = host.settings
-        var limits = BgTaskLimits()
-        limits.condemnedNanoseconds = settings[.condemnedWait]
-        limits.orphanNanoseconds = settings[.orphanWait]
-        limits.sealNanoseconds = settings[.sealWait]
-        limits.passNanoseconds = settings[.taskInterval]
-        limits.sweepNanoseconds = settings[.sweepInterval]
-        limits.leaseNanoseconds = settings[.taskLease]
-        limits.leaseMarginNanoseconds = settings[.taskLease] / 6
-        limits.partitions = settings[.taskPartitions]
-        limits.requestsPerSecond = settings[.taskRequests]
-        limits.bytesPerSecond = settings[.taskBytes]
-        return BgTaskRole(
-            world: BgTaskWorld(
-                loop: host.loop, metadata: host.metadata, buckets: buckets, calls: calls,
-                random: host.random, log: host.log, metrics: host.metrics,
-                terms: host.metadata),
-            limits: limits)
     }
 }

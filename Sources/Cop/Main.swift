@@ -16,7 +16,7 @@ private enum CopProgram {
             let command = try ConsoleCommand(parsing: settings.arguments)
             switch command {
             case .serve: Host.run(.cop, settings) { host in try await serve(host) }
-            case .migrateSchema: try migrate(settings)
+            case .migrateSchema: try SchemaMigration.run(settings)
             case .tasks(let words): TaskProgram.become(words, settings)
             default:
                 Host.runOnce(.cop, settings) { host in await answer(command, host) }
@@ -29,7 +29,7 @@ private enum CopProgram {
 
     private static func serve(_ host: Host) async throws -> Host.Running {
         let settings = host.settings
-        try await migrateSchema(host)
+        try await SchemaMigration.run(on: host)
         try await host.metadata.setPlanWait(UInt64(settings[.planWait] / 1_000_000))
         _ = try RootToken.load(path: settings[.rootTokenFile])
         var limits = CopLimits()
@@ -51,42 +51,6 @@ private enum CopProgram {
         return Host.Running(
             isReady: { role.isWatching }, drainNanosecondsMax: limits.drainAllNanoseconds
         ) { await role.drain() }
-    }
-
-    /// Tries until the database can be reached.
-    private static func migrateSchema(_ host: Host) async throws {
-        let conninfo = host.settings[.metadata]
-        while true {
-            // Libpq blocks, and a migration may take minutes: the loop has signals and admin pages.
-            let result = await withUnsafeContinuation { waiter in
-                runOnThread {
-                    do throws(MetadataError) {
-                        let applied = try PostgresMetadata.migrate(conninfo: conninfo)
-                        waiter.resume(returning: Result<[Int], MetadataError>.success(applied))
-                    } catch {
-                        waiter.resume(returning: .failure(error))
-                    }
-                }
-            }
-            do throws(MetadataError) {
-                let applied = try result.get()
-                return host.log.info("schema_migrated", [("applied", "\(applied)")])
-            } catch {
-                guard error.kind == .unavailable else { throw error }
-                host.log.warning("waiting_for_metadata", [("error", error.description)])
-            }
-            await host.loop.sleep(.seconds(1))
-        }
-    }
-
-    private static func migrate(_ settings: Settings) throws(CommandError) -> Never {
-        do throws(MetadataError) {
-            let applied = try PostgresMetadata.migrate(conninfo: settings[.metadata])
-            Program.say(applied.isEmpty ? "✓ up to date" : "✓ applied \(applied)")
-        } catch {
-            throw CommandError(.failure, error.description)
-        }
-        Program.end(0)
     }
 
     private static func answer(_ command: ConsoleCommand, _ host: Host) async -> Int32 {

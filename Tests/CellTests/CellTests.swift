@@ -18,8 +18,9 @@ struct CellTests {
         }
     }
 
-    @Test func unaryRequestsInJSONAndProtobuf() throws {
-        try withCell(.folder) { cell in
+    @Test(arguments: [Cell.Store.folder, .s3])
+    func unaryRequestsInJSONAndProtobuf(_ store: Cell.Store) throws {
+        try withCell(store) { cell in
             let token = try cell.token()
             let origin = cell.endpoint(1)
             func curl(_ arguments: String...) throws -> String {
@@ -67,8 +68,9 @@ struct CellTests {
         }
     }
 
-    @Test func aReaderCarriesOnThroughAnotherFrontend() throws {
-        try withCell(.folder) { cell in
+    @Test(arguments: [Cell.Store.folder, .s3])
+    func aReaderCarriesOnThroughAnotherFrontend(_ store: Cell.Store) throws {
+        try withCell(store) { cell in
             // Far more than a client takes ahead of its reader.
             cell.bodyPadding = 4_000
             try cell.runScript("follow.py", "large", "12000")
@@ -82,8 +84,9 @@ struct CellTests {
         }
     }
 
-    @Test func aKilledChannelLosesNothingThatItAcknowledged() throws {
-        try withCell(.folder) { cell in
+    @Test(arguments: [Cell.Store.folder, .s3])
+    func aKilledChannelLosesNothingThatItAcknowledged(_ store: Cell.Store) throws {
+        try withCell(store) { cell in
             let load = try cell.script("load.py", ["5000"])
             try load.waitFor("LOADED load-0")
             let victim = try cell.owner(of: "load-0")
