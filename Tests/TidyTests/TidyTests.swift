@@ -146,7 +146,9 @@ import Testing
         var faults: [String] = []
         for file in try Tree.swiftFiles() {
             if file.lines.count > 500 { faults.append("\(file.name): \(file.lines.count) lines") }
-            if file.name.hasSuffix("/Main.swift"), file.lines.count >= 80 {
+            if file.name.hasPrefix("Sources/"), file.name.hasSuffix("/Main.swift"),
+                file.lines.count >= 80
+            {
                 faults.append("\(file.name): \(file.lines.count) lines, where all is wiring")
             }
             if file.lines.first != "// SPDX-License-Identifier: Apache-2.0" {

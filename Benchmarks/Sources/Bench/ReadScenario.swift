@@ -13,6 +13,9 @@ enum ReadScenario {
         }
     }
 
+    /// What a cachey's memory holds with ease.
+    private static let recordsMax = UInt64(512 << 20) / UInt64(Content.bodyBytes)
+
     /// Reads up to the end of the range or of the time.
     static func read(
         _ target: Target, _ connection: Connection, stream: String, tag: UInt64,
@@ -55,7 +58,7 @@ enum ReadScenario {
             let usage = Usage(cell)
             let outcome = try read(
                 target, connection, stream: written.stream, tag: written.tag,
-                range: 0..<written.streamRecords, seconds: seconds)
+                range: 0..<min(written.streamRecords, recordsMax), seconds: seconds)
             let spent = usage.spent()
             report.add("read \(label) MiB/s", outcome.mebibytesPerSecond, "MiB/s")
             reportSources(label, before, MetricsPage(cell), &report)

@@ -58,11 +58,10 @@ final class AppendUnary {
         }
     }
 
-    /// Counts as `count` bytes from now on, if it did not count for more.
+    /// Counts as `count` bytes from now on.
     private func hold(_ count: Int) throws(APIError) {
         let more = count + Self.requestBytes - bodyBytes
-        guard more > 0 else { return }
-        try path.budget.takeBody(more)
+        if more > 0 { try path.budget.takeBody(more) } else { path.budget.giveBackBody(-more) }
         bodyBytes += more
     }
 
