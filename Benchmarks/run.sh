@@ -3,7 +3,7 @@
 # Measures a release cell from outside, and in the same run the machine and its peers; prints a
 # table, writes results/DATE.json, and fails if a bound of thresholds.json is broken.
 #   BIN, DATA, PORT  see cell.sh       BENCH    the built bench program
-#   SECONDS_EACH     per scenario (5)  SETTLE   how long to wait for the cell to be idle (100)
+#   SECONDS_EACH     per scenario (5)  SETTLE   how long to wait for the cell to be idle (300)
 #   ONLY             some scenarios, as in ONLY=append,read,machine
 #   BUILD            what the results say was measured
 #   PROFILE          where to put a perf profile of each role during two appends
@@ -22,7 +22,7 @@ measure() { # NAME ONLY OPTION…
     local part=$data/$1.json scenarios=$2
     shift 2
     "$bench" run --endpoint "${endpoint:-none:0}" --token-file "${token:-none}" \
-        --cop "${cop:-0}" --seconds "$seconds" --settle "${SETTLE:-100}" --folder "$data" \
+        --cop "${cop:-0}" --seconds "$seconds" --settle "${SETTLE:-300}" --folder "$data" \
         --build "$build" --json "$part" --only "$scenarios" "$@" >"$data/table" || {
         cat "$data/table"
         failed=1
