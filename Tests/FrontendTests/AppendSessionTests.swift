@@ -486,6 +486,36 @@ import Testing
         #expect(bench.channel.streamlets.values.first?.assigned.seqNum == 20)
     }
 
+    /// Deleted by way of another frontend, the stream is remembered here, and its name goes on.
+    @Test func aStreamThatIsGoneIsMadeAnewWhereItMayBe() throws {
+        var config = BasinConfig()
+        config.createStreamOnAppend = true
+        config.createStreamOnRead = true
+        let bench = try DataBench(createsStream: false, config: config)
+        let uses: [() throws -> FakeExchange] = [
+            { bench.append(json: #"{"records":[{}]}"#) },
+            { bench.get("seq_num=0") },
+            { bench.session("seq_num=0&wait=0") },
+        ]
+        for use in uses {
+            #expect(bench.append(json: #"{"records":[{}]}"#).status == 200)
+            let id = try #require(bench.channel.streamlets.keys.first)
+            try bench.run {
+                try await bench.channel.flush(id, closes: true)
+                _ = try await bench.metadata.deleteStream(basin: DataBench.basin, name: "s")
+                while try await bench.metadata.purgeStream(id, limit: 100) != .purged {}
+            }
+            let exchange = try use()
+            bench.loop.run(for: .seconds(5))
+            let isEmptyRead = exchange.status == 416
+            #expect(exchange.status == 200 || isEmptyRead, "\(exchange.status ?? 0)")
+            let next = try bench.run {
+                try await bench.metadata.stream(basin: DataBench.basin, name: "s")
+            }
+            #expect(next != nil && next?.stream.id != id)
+        }
+    }
+
     @Test func aMissingStreamIsNotCreatedUnlessAllowed() throws {
         let bench = try DataBench(createsStream: false)
         #expect(bench.append(json: #"{"records":[{}]}"#).status == 404)

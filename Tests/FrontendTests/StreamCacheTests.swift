@@ -42,6 +42,16 @@ import Testing
         #expect(cache.count == 4)
     }
 
+    /// To String, these two names are equal.
+    @Test func namesAreToldApartByTheirBytes() {
+        var cache = StreamCache(bytesMax: 1 << 20)
+        cache.set(lookup("caf\u{E9}", number: 1))
+        #expect(cache.value(basin: "basin-one", name: "cafe\u{301}") == nil)
+        cache.set(lookup("cafe\u{301}", number: 2))
+        #expect(cache.value(basin: "basin-one", name: "caf\u{E9}")?.stream.version == 1)
+        #expect(cache.value(basin: "basin-one", name: "cafe\u{301}")?.stream.version == 2)
+    }
+
     @Test func whatIsRemovedIsGoneFromBothHalves() {
         var cache = StreamCache(bytesMax: 1 << 20)
         cache.set(lookup("a"))
