@@ -36,19 +36,7 @@ extension SimCell {
             network: SimNetwork(wires: wires, loop: process.loop), loop: process.loop,
             identity: PeerIdentity(role: .cachey, id: UInt64(incarnations)), service: role)
         process.contents = [role, server]
-        let address = limits.address
-        let log = log(process)
-        process.loop.run {
-            process.loop.spawn {
-                do {
-                    try await server.listen(address)
-                    try await role.start()
-                } catch {
-                    log.error("not started", [("error", "\(error)")])
-                    self.end(process, "not started")
-                }
-            }
-        }
+        launch(process, server, at: limits.address) { try await role.start() }
         return child(process) {
             process.loop.spawn {
                 await role.drain(within: .seconds(5))

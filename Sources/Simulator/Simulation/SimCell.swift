@@ -279,20 +279,28 @@ package final class SimCell {
             network: network, loop: process.loop,
             identity: PeerIdentity(role: .channel, id: UInt64(incarnations)), service: role)
         process.contents = [role, server]
+        launch(process, server, at: address) { try await role.start() }
+        process.drain = { process.loop.spawn { await role.drain() } }
+        return child(process, drain: process.drain)
+    }
+
+    /// Listens, then starts the process's role; a process that cannot do both ends.
+    func launch(
+        _ process: Process, _ server: RPCServer, at address: String,
+        _ start: @escaping () async throws -> Void
+    ) {
         let log = log(process)
         process.loop.run {
             process.loop.spawn {
                 do {
                     try await server.listen(address)
-                    try await role.start()
+                    try await start()
                 } catch {
                     log.error("not started", [("error", "\(error)")])
                     self.end(process, "not started")
                 }
             }
         }
-        process.drain = { process.loop.spawn { await role.drain() } }
-        return child(process, drain: process.drain)
     }
 
     fileprivate func startFrontend(_ number: Int, ended: @escaping (String) -> Void) -> SimChild {
