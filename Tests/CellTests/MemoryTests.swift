@@ -10,10 +10,12 @@ struct MemoryTests {
     /// MiB that the frontend may hold for readers in these tests.
     private static let responseLimit = 32
 
-    /// Three hundred and sixty stalled readers, of every form and over both protocols. What they
-    /// are held costs a frontend its limit and a small batch each; its process grows by less than
-    /// 128 MiB beyond the limit, with all copies and connections.
-    @Test func stalledClientsCostAFrontendItsLimitAtMost() throws {
+    /// Three hundred and sixty stalled readers, of every form and over both protocols, of records
+    /// as large as they may be, too. What is held for them costs a frontend its limit and a single
+    /// range; its process grows by less than 128 MiB beyond the limit, with all copies and
+    /// connections.
+    @Test(arguments: [60_000, 1_000_000])
+    func stalledClientsCostAFrontendItsLimitAtMost(recordBytes: Int) throws {
         try withCell(
             .folder,
             { _ in
@@ -26,6 +28,7 @@ struct MemoryTests {
             let said = try cell.runScript(
                 "stalled.py", "clients", cell.endpoint(1), cell.token(),
                 "--pid", "\(cell.processID(port: cell.ports.frontends))",
+                "--record", "\(recordBytes)",
                 "--limit", "\(Self.responseLimit)", "--bound", "\(Self.responseLimit + 128)")
             #expect(said.hasSuffix("OK\n"), "\(said)")
         }

@@ -149,9 +149,10 @@ struct Frames {
     var messages: [Bytes] = []
     var terminal: (status: Int, text: String)?
 
-    init(_ exchange: FakeExchange) throws {
+    /// Those of the response's body but for the `skipped` parts that were written first.
+    init(_ exchange: FakeExchange, skipping skipped: Int = 0) throws {
         var decoder = SessionFrameDecoder()
-        decoder.append(exchange.body)
+        decoder.append(Array(exchange.written[skipped...]).joined())
         while let frame = try decoder.next() {
             if frame.isTerminal {
                 terminal = (

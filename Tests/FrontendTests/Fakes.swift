@@ -111,5 +111,8 @@ final class FakeExchange: HTTPExchange {
         isFinished = true
     }
 
-    func abort() { isAborted = true }
+    func abort() {
+        isAborted = true
+        unsentBytes = 0
+    }
 }

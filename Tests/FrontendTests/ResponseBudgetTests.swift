@@ -11,60 +11,101 @@ import Testing
 @testable import FrontendRole
 
 @Suite struct ResponseBudgetTests {
-    /// Of a reader that takes nothing: one small batch, with its frame.
-    private static let smallBytes = ResponseBudget.smallBatchBytes + 64
-
     private func bench(bytesMax: Int, seed: UInt64 = 1) throws -> DataBench {
         var limits = FrontendLimits(rootToken: nil)
         limits.processResponseBytesMax = bytesMax
         return try DataBench(limits: limits, seed: seed)
     }
 
-    private func stalled(_ bench: DataBench, _ query: String) -> FakeExchange {
-        let exchange = FakeExchange(
-            "GET", "/v1/streams/s/records?\(query)", headers: [("content-type", "s2s/proto")])
-        exchange.holdsUnsent = true
-        exchange.serve(by: bench)
-        exchange.endBody()
-        return exchange
-    }
 
-    @Test(arguments: [false, true])
-    func manyStalledReadersHoldLittle(isFlushed: Bool) throws {
+    /// However many they are, and however large their records.
+    @Test(arguments: [(10_000, false), (10_000, true), (900_000, false), (900_000, true)])
+    func stalledReadersHoldTheLimitAndNobodyUp(bodyBytes: Int, isFlushed: Bool) throws {
         let bytesMax = 4 << 20
         let bench = try bench(bytesMax: bytesMax)
-        try bench.fill([Int](repeating: 10, count: 15), bodyBytes: 10_000)
+        let count = 3_600_000 / bodyBytes
+        try bench.fill([Int](repeating: 1, count: count), bodyBytes: bodyBytes)
         if isFlushed { try bench.run { try await bench.channel.flush(bench.stream) } }
-        let readers = (0..<500).map { _ in stalled(bench, "seq_num=0&count=150") }
         let budget = bench.records.path.responses
-        let heldMax = bytesMax + readers.count * Self.smallBytes
-        func check() {
-            #expect(budget.bytes <= heldMax)
-            #expect(readers.reduce(0) { $0 + $1.unsentBytes } <= budget.bytes)
-        }
-        var steps = 0
-        while steps < 2_000, readers.contains(where: { $0.unsentBytes == 0 }) {
-            steps += 1
+        // A range, the records that are cut from it, and the frame that they are sent in.
+        let rangeBytes = isFlushed ? ReadCatchUp.wholeBytesMax : bodyBytes + 100
+        let bound = bytesMax + rangeBytes + 2 * max(bodyBytes, ResponseBudget.smallBatchBytes) + 400
+        var most = 0
+        func pass() throws {
             bench.loop.advance(.milliseconds(25))
-            if budget.bytes > heldMax { break }
+            most = max(most, budget.bytes)
+            try #require(budget.bytes <= bound)
         }
-        bench.loop.advance(.seconds(2))
-        check()
-        #expect(readers.allSatisfy { $0.unsentBytes > 0 }, "everybody got a batch")
-        var turns = 0
-        while turns < 20_000, readers.contains(where: { !$0.isFinished || $0.unsentBytes > 0 }) {
-            turns += 1
-            for reader in readers { reader.takeUnsentQuietly() }
-            bench.loop.advance(.milliseconds(25))
-            if turns % 50 == 0 { check() }
+        let deaf = (0..<90).map { n in
+            stalled(bench, n % 3 == 0 ? "tail_offset=0" : "seq_num=0")
         }
-        for reader in readers {
-            let frames = try Frames(reader)
-            #expect(frames.terminal == nil && reader.isFinished)
-            #expect(try frames.seqNums == Array(0..<150))
+        let unary = (0..<30).map { _ in
+            let read = bench.get("seq_num=0", [("accept", "application/protobuf")])
+            read.holdsUnsent = true
+            return read
         }
+        for _ in 0..<200 { try pass() }
+        let honest = Reader(bench, from: 0)
+        var passes = 0
+        while honest.next < UInt64(count), passes < 4_000 {
+            passes += 1
+            try honest.take()
+            try pass()
+        }
+        #expect(honest.next == UInt64(count))
+        #expect(most > bytesMax / 2, "they hold something")
+        // Who follows gets what comes, too.
+        try bench.activate()
+        for _ in 0..<count { try bench.channel.write(bench.stream, count: 1, bodyBytes: bodyBytes) }
+        passes = 0
+        while honest.next < UInt64(2 * count), passes < 4_000 {
+            passes += 1
+            try honest.take()
+            try pass()
+        }
+        #expect(honest.next == UInt64(2 * count) && honest.comings == 1, "and never cut off")
+        for exchange in deaf + unary + [honest.exchange] { exchange.hangUp() }
+        for exchange in unary { exchange.takeUnsent() }
         bench.loop.advance(.seconds(1))
         #expect(budget.bytes == 0 && !budget.hasWork)
+    }
+
+    @Test func nobodyIsCutOffInVain() throws {
+        let bench = try bench(bytesMax: 1 << 20)
+        try bench.fill([Int](repeating: 1, count: 8), bodyBytes: 140_000)
+        let readers = (0..<8).map { n in
+            defer { bench.loop.settle() }
+            return stalled(bench, "seq_num=\(n)&count=1")
+        }
+        bench.loop.advance(.seconds(60))
+        #expect(bench.records.path.responses.isSpent && readers.allSatisfy { !$0.isAborted })
+        let late = Reader(bench, from: 0)
+        bench.loop.advance(.seconds(1))
+        try late.take()
+        #expect(late.next > 0)
+        // Its range, the batch that is made of it, and what is beyond the limit.
+        #expect(readers.map(\.isAborted) == [true, true, true] + Array(repeating: false, count: 5))
+    }
+
+    /// A client that takes a byte now and then holds what it has not taken all the same.
+    @Test(arguments: [(1, true), (1_200, true), (2_000, false)])
+    func whoTakesNextToNothingIsCutOff(perPass: Int, isCutOff: Bool) throws {
+        let bench = try bench(bytesMax: 1 << 20)
+        try bench.fill([Int](repeating: 1, count: 5), bodyBytes: 900_000)
+        let slow = stalled(bench, "seq_num=0&count=1")
+        bench.loop.settle()
+        let next = stalled(bench, "seq_num=1&count=1")
+        bench.loop.settle()
+        try #require(slow.unsentBytes > 900_000 && next.unsentBytes > 900_000)
+        // There is no room for this one, nor may it exceed the limit, which `next` does.
+        let late = Reader(bench, from: 2)
+        for _ in 0..<120 {
+            slow.takeUnsent(allBut: slow.unsentBytes - perPass)
+            bench.loop.advance(.milliseconds(25))
+            try late.take()
+        }
+        #expect(next.isAborted && slow.isAborted == isCutOff)
+        #expect(late.next == 5)
     }
 
     @Test func oneReaderAboveTheLimitGetsEverything() throws {
@@ -147,7 +188,7 @@ import Testing
             }
             if share.fetch(1_000, isNext: true) { granted.append(index) }
         }
-        #expect(granted == [0] && budget.bytes == 1_000)
+        #expect(granted == [0] && budget.bytes == 2_000, "with the batch that is made of it")
         budget.wake()
         #expect(woken.isEmpty)
         shares[0].fetched = 0
@@ -155,7 +196,7 @@ import Testing
         for next in [1, 2, 3, 0] {
             budget.wake()
             #expect(granted.last == next)
-            #expect(budget.bytes == 1_000)
+            #expect(budget.bytes == 2_000)
             shares[next].fetched -= 1_000
         }
         #expect(woken == [1, 2, 3, 0] && budget.bytes == 0 && !budget.hasWork)
@@ -167,10 +208,10 @@ import Testing
         let bench = try bench(bytesMax: 1 << (8 + Int(random.below(14))), seed: seed)
         let budget = bench.records.path.responses
         try bench.fill([3])
-        var sessions: [(exchange: FakeExchange, start: UInt64)] = []
+        var readers: [Reader] = []
         var others: [FakeExchange] = []
         for _ in 0..<120 {
-            let read = sessions.isEmpty ? 0 : Int(random.below(UInt64(sessions.count)))
+            let read = readers.isEmpty ? 0 : Int(random.below(UInt64(readers.count)))
             switch random.below(12) {
             case 0...3:
                 if bench.streamlet == nil { try bench.activate() }
@@ -179,14 +220,14 @@ import Testing
                     bodyBytes: Int(random.below(30_000)))
             case 4, 5:
                 let start = random.below((bench.streamlet?.stable.seqNum ?? 0) + 1)
-                sessions.append((stalled(bench, "seq_num=\(start)"), start))
+                readers.append(Reader(bench, from: start))
             case 6:
                 let accept = random.oneIn(2) ? "text/event-stream" : "application/protobuf"
                 others.append(bench.get("seq_num=0&wait=1", [("accept", accept)]))
                 others.last?.holdsUnsent = true
-            case 7 where !sessions.isEmpty: sessions[read].exchange.takeUnsentQuietly()
-            case 8 where !sessions.isEmpty && random.oneIn(3):
-                sessions.remove(at: read).exchange.hangUp()
+            case 7 where !readers.isEmpty: try readers[read].take()
+            case 8 where !readers.isEmpty && random.oneIn(3):
+                readers.remove(at: read).exchange.hangUp()
             case 9:
                 bench.loop.spawn {
                     try? await bench.channel.flush(bench.stream, closes: random.oneIn(4))
@@ -199,21 +240,57 @@ import Testing
         if bench.streamlet == nil { try bench.activate() }
         let tail = try bench.channel.write(bench.stream, count: 1).seqNum
         for _ in 0..<2_000 {
-            for session in sessions { session.exchange.takeUnsentQuietly() }
+            for reader in readers { try reader.take() }
             bench.loop.advance(.milliseconds(25))
         }
-        for session in sessions {
-            let frames = try Frames(session.exchange)
-            #expect(frames.terminal == nil)
-            #expect(try frames.seqNums == Array(session.start..<tail))
-        }
-        for exchange in sessions.map(\.exchange) + others {
+        for reader in readers { #expect(reader.next == tail) }
+        for exchange in readers.map(\.exchange) + others {
             if random.oneIn(2) { exchange.holdsUnsent = false }
             if exchange.isFinished { exchange.takeUnsentQuietly() } else { exchange.hangUp() }
         }
         bench.loop.advance(.seconds(1))
         #expect(budget.bytes == 0)
         #expect(!budget.hasWork)
+    }
+}
+
+/// A read session whose client takes nothing by itself.
+private func stalled(_ bench: DataBench, _ query: String) -> FakeExchange {
+    let exchange = FakeExchange(
+        "GET", "/v1/streams/s/records?\(query)", headers: [("content-type", "s2s/proto")])
+    exchange.holdsUnsent = true
+    exchange.serve(by: bench)
+    exchange.endBody()
+    return exchange
+}
+
+/// A client that takes what it is sent whenever it is told to, and comes again if it is cut off.
+private final class Reader {
+    private let bench: DataBench
+    private(set) var exchange: FakeExchange
+    /// The first record that it has not taken.
+    private(set) var next: UInt64
+    private(set) var comings = 1
+    private var partsTaken = 0
+
+    init(_ bench: DataBench, from start: UInt64) {
+        self.bench = bench
+        next = start
+        exchange = stalled(bench, "seq_num=\(start)")
+    }
+
+    func take() throws {
+        if exchange.isAborted {
+            comings += 1
+            partsTaken = 0
+            exchange = stalled(bench, "seq_num=\(next)")
+        }
+        exchange.takeUnsentQuietly()
+        let frames = try Frames(exchange, skipping: partsTaken)
+        partsTaken = exchange.written.count
+        let seqNums = try frames.seqNums
+        #expect(frames.terminal == nil && seqNums == Array(next..<next + UInt64(seqNums.count)))
+        next += UInt64(seqNums.count)
     }
 }
 

@@ -212,6 +212,37 @@ import Transport
         }
     }
 
+    @Test func abortLetsGoOfAResponseThatIsNotTaken() async throws {
+        try await withSite { loop, site, address, server in
+            let client = try await RawClient(loop, address)
+            client.link.setReading(false)
+            client.send("GET /hang HTTP/1.1\r\n\r\n")
+            #expect(await eventually(loop) { site.held.count == 1 })
+            let exchange = site.held[0]
+            exchange.respond(200, [])
+            exchange.write([Bytes([UInt8](repeating: 0x61, count: 32 << 20))])
+            exchange.finish()
+            await loop.sleep(.milliseconds(100))
+            #expect(exchange.unsentBytes > 1 << 20)
+            exchange.abort()
+            #expect(await eventually(loop) { server.connectionCount == 0 })
+        }
+    }
+
+    /// A response that was taken is over: its connection serves others.
+    @Test func abortBehindTheEndDoesNothing() async throws {
+        try await withSite { loop, site, address, _ in
+            let client = try await RawClient(loop, address)
+            client.send("GET /hang HTTP/1.1\r\n\r\n")
+            #expect(await eventually(loop) { site.held.count == 1 })
+            site.reply(site.held[0], "done")
+            _ = await client.receive(loop, until: "done")
+            site.held[0].abort()
+            client.send("GET /hello HTTP/1.1\r\n\r\n")
+            #expect(await client.receive(loop, until: "hello").hasSuffix("hello"))
+        }
+    }
+
     @Test func bigResponse() async throws {
         try await withSite { loop, site, address, _ in
             let client = try await RawClient(loop, address)

@@ -226,6 +226,46 @@ final class H2Client {
         }
     }
 
+    @Test func abortLetsGoOfAResponseThatIsNotTaken() async throws {
+        try await withSite { loop, site, address, _ in
+            let client = try await H2Client(loop, address, initialWindow: 10)
+            client.grants = false
+            client.request(1, "GET", "/hang", ends: true)
+            #expect(await eventually(loop) { site.held.count == 1 })
+            let exchange = site.held[0]
+            exchange.respond(200, [])
+            exchange.write([Bytes([UInt8](repeating: 0x61, count: 1 << 20))])
+            exchange.finish()
+            #expect(await eventually(loop) { client.data(1) == 10 })
+            #expect(exchange.unsentBytes > 1 << 19)
+            exchange.abort()
+            #expect(await eventually(loop) { client.has(3, 1) && exchange.unsentBytes == 0 })
+            client.request(3, "GET", "/hello", ends: true)
+            #expect(await eventually(loop) { client.hasEnded(3) })
+        }
+    }
+
+    /// It takes no reset, so that the connection has to go.
+    @Test func abortLetsGoOfWhatADeafClientDoesNotTake() async throws {
+        try await withSite { loop, site, address, server in
+            let client = try await H2Client(loop, address, initialWindow: 1 << 30)
+            client.grant(0, 1 << 30)
+            #expect(await eventually(loop) { client.has(4, 0) })
+            client.raw.link.setReading(false)
+            client.request(1, "GET", "/hang", ends: true)
+            #expect(await eventually(loop) { site.held.count == 1 })
+            let exchange = site.held[0]
+            exchange.respond(200, [])
+            exchange.write([Bytes([UInt8](repeating: 0x61, count: 32 << 20))])
+            exchange.finish()
+            await loop.sleep(.milliseconds(100))
+            #expect(exchange.unsentBytes > 1 << 20)
+            exchange.abort()
+            #expect(await eventually(loop) { server.connectionCount == 0 })
+            #expect(exchange.unsentBytes == 0)
+        }
+    }
+
     @Test func stuckStreamIsResetAfterItsTime() async throws {
         var settings = HTTPSettings()
         settings.writeTimeout = .seconds(1)

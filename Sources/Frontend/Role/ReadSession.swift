@@ -83,6 +83,7 @@ final class ReadSession: FollowReader {
         timers.onSilence = { [weak self] in self?.beat() }
         share.resume = { [weak self] in self?.advance() }
         share.shrink = { [weak self] in self?.shrink() }
+        share.onEviction = { [weak self] in self?.evict() }
         exchange.onAbort = { [self] in
             leave()
             share.end(isGone: true)
@@ -209,11 +210,11 @@ final class ReadSession: FollowReader {
         countQueued()
     }
 
-    /// Once this is false, call `holdBack` in the same turn: it must find the budget as this did.
+    /// Whether more is to be sent now. Once this is false, call `holdBack` in the same turn: it
+    /// must find the budget as this did.
     var hasRoom: Bool {
         share.measure()
-        let unsent = exchange.unsentBytes
-        return unsent < path.limits.responseBufferBytesMax && (unsent == 0 || !isTight)
+        return share.unsent < path.limits.responseBufferBytesMax && share.isReady
     }
 
     var isTight: Bool { path.responses.isTight }
@@ -254,10 +255,14 @@ final class ReadSession: FollowReader {
                 take(run, source)
                 continue
             }
+            // What was taken of the last run is counted before the source lets go of that.
+            countQueued()
             switch source.next() {
             case .run(let run): take(run, source)
             case .wait:
-                if open.count > 0, isOpenOverdue { send(source) } else { awaitMore() }
+                // While bytes are scarce nothing waits for company.
+                let isDue = open.count > 0 && (isOpenOverdue || isTight)
+                if isDue { send(source) } else { awaitMore() }
                 return
             case .done:
                 if open.count > 0 { send(source) }
@@ -375,8 +380,8 @@ final class ReadSession: FollowReader {
         do throws(APIError) {
             try sink.deliver(delivery)
             if sink.isUnary { gatheredBytes += delivery.storedBytes }
-            countQueued()
             share.measure()
+            countQueued()
         } catch {
             fail(error)
         }
@@ -397,6 +402,15 @@ final class ReadSession: FollowReader {
         leave()
         sink.fail(error)
         share.end(isGone: false)
+    }
+
+    /// The client takes next to nothing, and others wait for what it holds.
+    private func evict() {
+        guard !isOver else { return }
+        path.metrics.readEvictions.add()
+        leave()
+        exchange.abort()
+        share.end(isGone: true)
     }
 
     private func leave() {

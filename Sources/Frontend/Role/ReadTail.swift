@@ -44,13 +44,14 @@ extension ReadSession {
             return
         }
         let small = ResponseBudget.smallBatchBytes
-        if lagging.isEmpty, hasRoom, !isTight || push.records.count <= small {
+        let bytes = push.records.count
+        if lagging.isEmpty, hasRoom, !isTight || bytes <= small && share.hasRoom(bytes) {
             return deliver(push)
         }
         lagging.append(push)
-        laggingBytes += push.records.count
+        laggingBytes += bytes
         let bytesMax = path.limits.followerBufferBytesMax
-        if laggingBytes > (isTight ? min(bytesMax, small) : bytesMax) {
+        if path.responses.isSpent || laggingBytes > (isTight ? min(bytesMax, small) : bytesMax) {
             fallBehind()
         } else {
             holdBack()
@@ -156,7 +157,9 @@ extension ReadSession {
     }
 
     private var isQuiet: Bool {
-        guard case .following = phase, lagging.isEmpty, hasRoom, let reached else { return false }
+        guard case .following = phase, lagging.isEmpty, share.isReady, let reached else {
+            return false
+        }
         return reached.seqNum == position
     }
 }

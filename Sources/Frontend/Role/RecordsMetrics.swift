@@ -17,6 +17,7 @@ final class RecordsMetrics {
     let readFailures: Counter
     let readPlans: Counter
     let readFallbacks: Counter
+    let readEvictions: Counter
     let readFirstByteSeconds: Histogram
     let fetchBytes: Counter
     let fetchSeconds: Histogram
@@ -43,6 +44,8 @@ final class RecordsMetrics {
         readPlans = metrics.counter("read_plans_total", help: "Plans made for catching up.")
         readFallbacks = metrics.counter(
             "read_fallbacks_total", help: "Readers that fell behind a follow.")
+        readEvictions = metrics.counter(
+            "read_evictions_total", help: "Readers cut off that held what others waited for.")
         readFirstByteSeconds = metrics.histogram(
             "read_first_byte_seconds", help: "From a read's arrival to its response's head.")
         fetchBytes = metrics.counter("fetch_bytes_total", help: "Bytes fetched from objects.")

@@ -57,9 +57,8 @@ final class ServedExchange: HTTPExchange {
     }
 
     func abort() {
-        guard !isOver else { return }
         transport.abort()
-        end()
+        if !isOver { end() }
     }
 
     private func aborted() {

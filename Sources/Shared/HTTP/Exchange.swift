@@ -56,7 +56,8 @@ package protocol HTTPExchange: AnyObject {
     /// `finish`, with trailers behind the body where the response can carry any: HTTP/2, and a
     /// chunked body of HTTP/1.1. Elsewhere they are dropped. Names in lower case.
     func finish(trailers: [(name: String, value: String)])
-    /// Ends the exchange without a complete response.
+    /// Ends the exchange without a complete response, or with a complete one that its client has
+    /// not taken: what it has not taken is let go of. Does nothing where there is no such.
     func abort()
 }
 

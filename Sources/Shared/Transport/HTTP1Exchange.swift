@@ -148,7 +148,7 @@ final class HTTP1Exchange: HTTPExchange {
     }
 
     func abort() {
-        guard !isResponseOver else { return }
+        guard !isResponseOver || unsentBytes > 0 else { return }
         isResponseOver = true
         release()
         connection.cut()

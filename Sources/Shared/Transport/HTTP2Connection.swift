@@ -48,10 +48,14 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private let opening: HTTP2Opening
     /// Since when the socket has taken too little.
     private var stuckSince: Nanoseconds?
+    /// A reset waits for the socket, and with it what its stream has to send.
+    private var owesReset = false
     private var timer: Timer?
     /// When the last stream came or went.
     private var idleSince: Nanoseconds
     private static let tickInterval: Nanoseconds = .seconds(1)
+    /// A socket that takes nothing for so long does not take the reset of a stream either.
+    private static let stuckMax: Nanoseconds = .seconds(1)
     /// How long a client is listened to after all was said: a socket that closes with unread bytes
     /// resets, and what was sent last may be lost.
     private static let linger: Nanoseconds = .seconds(1)
@@ -269,6 +273,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         stuckSince = context.channel.isWritable ? nil : loop.now
+        owesReset = false
         context.fireChannelWritabilityChanged()
     }
 
@@ -309,6 +314,15 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     }
 
     func cut() { channel.close(promise: nil) }
+
+    /// A stream was reset so that what its client does not take is let go of, which NIO does once
+    /// the reset is written: where the client reads nothing at all, only the end of the connection
+    /// helps.
+    func cutIfStuck() {
+        guard let stuckSince else { return }
+        owesReset = true
+        if loop.now - stuckSince >= Self.stuckMax { cut() }
+    }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         // Nothing that comes now can be answered, and nobody is served.
@@ -356,6 +370,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         if let endingSince, now - endingSince >= settings.writeTimeout { return cut() }
         // Who does not read at all takes no stream's reset either.
         if let stuckSince, now - stuckSince >= settings.writeTimeout { return cut() }
+        if owesReset { cutIfStuck() }
         for id in exchanges.keys.sorted() { exchanges[id]?.tick(now) }
         if exchanges.isEmpty, now - idleSince >= settings.keepAliveTimeout { drain() }
         timer = loop.after(Self.tickInterval) { [weak self] in self?.tick() }

@@ -142,11 +142,12 @@ final class HTTP2Exchange: HTTPExchange {
     }
 
     func abort() {
-        guard !isGone, !isResponseOver else { return }
-        end()
+        guard !isGone, !isResponseOver || unsentBytes > 0 else { return }
+        if !isResponseOver { end() }
         pending = []
         head = nil
         reset(.internalError)
+        connection.cutIfStuck()
     }
 
     private func end() {

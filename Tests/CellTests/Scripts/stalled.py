@@ -19,8 +19,6 @@ from checks.cell import PROTO, S2S, Cell
 from checks.http2 import Client
 
 MIB = 1 << 20
-# A record that fits into the small batch that even a stalled reader is sent.
-SMALL = 60_000
 LARGE = 1_000_000
 
 
@@ -88,7 +86,7 @@ async def fill(stream, first, last, size):
         await stream.bodies(body(n, size))
 
 
-async def read_all(stream, count, size=SMALL):
+async def read_all(stream, count, size):
     """As a client that takes what it is sent."""
     session = await stream.read_session("seq_num=0&count=%d" % count)
     found = 0
@@ -122,12 +120,11 @@ async def stall_http2(cell, stream, count):
         clients.append(client)
         for _ in range(30):
             target, head = forms[len(opened) % len(forms)]
-            opened.append((client, client.open("GET", target, head, stream.basin)))
-            client.exchanges[opened[-1][1]].request = head
-    for client, number in opened:
+            opened.append((client, client.open("GET", target, head, stream.basin), head))
+    for client, number, head in opened:
         exchange = client.exchanges[number]
-        # An answer in one piece needs its turn; who waited long for it may be cut off before.
-        if dict(exchange.request).get("content-type") == S2S:
+        # An answer in one piece may have to wait for its turn.
+        if dict(head).get("content-type") == S2S:
             await client.until(lambda: exchange.status == 200 or exchange.reset is not None,
                                "a response", 60)
     return clients
@@ -149,26 +146,30 @@ async def clients(options):
     cell = Cell(options.origin, options.token, options.pid)
     await cell.prepare()
     stream, other = await cell.make_stream(), await cell.make_stream()
-    await fill(stream, 0, 400, SMALL)
+    size = options.record
+    before, after = 24_000_000 // size, 38_400_000 // size
+    await fill(stream, 0, before, size)
     # What a busy frontend needs anyway.
-    await asyncio.gather(*(read_all(stream, 400) for _ in range(3)))
-    before = memory(options.pid)
+    await asyncio.gather(*(read_all(stream, before, size) for _ in range(3)))
+    usual = memory(options.pid)
     async with Watch([options.pid], cell, "response_bytes") as watch:
         stalled = await stall_http2(cell, stream, 300)
         sockets = await stall_http1(cell, stream, 60)
         # Those at the tail are sent more than they take, too.
-        await fill(stream, 400, 640, SMALL)
+        await fill(stream, before, after, size)
         await asyncio.sleep(3)
         start = time.monotonic()
-        await asyncio.wait_for(read_all(stream, 640), 60)
+        await asyncio.wait_for(read_all(stream, after, size), 60)
         took = time.monotonic() - start
         await asyncio.wait_for(other.bodies(b"alive"), 5)
-    grown = (watch.most[options.pid] - before) / MIB
+    grown = (watch.most[options.pid] - usual) / MIB
     held = watch.gauge_most / MIB
-    say("grown %.1f MiB, held %.1f MiB, 38 MB read in %.1f s" % (grown, held, took))
+    evicted = await gauge(cell, "read_evictions_total")
+    say("grown %.1f MiB, held %.1f MiB, 38 MB read in %.1f s, %d evicted"
+        % (grown, held, took, evicted))
     need(held > options.limit / 2, "the readers hold nothing, so that nothing is shown")
-    # Beyond its limit a frontend may hold a single range, and a small batch for each reader.
-    need(held <= options.limit + 4 + 360 / 16, "MiB held for readers", held)
+    # Beyond its limit a frontend may hold a single range, and what is made of it.
+    need(held <= options.limit + 8, "MiB held for readers", held)
     need(grown <= options.bound, "MiB of growth", grown)
     for client in stalled:
         client.task.cancel()
@@ -179,7 +180,7 @@ async def clients(options):
     async def is_gone():
         return await gauge(cell, "response_bytes") == 0 and await gauge(cell, "read_sessions") == 0
     await until(is_gone, "the vanished clients' bytes")
-    await read_all(stream, 640)
+    await read_all(stream, after, size)
 
 
 # A frontend of the channels.
@@ -246,6 +247,7 @@ def arguments():
     parser.add_argument("token")
     parser.add_argument("--pid", type=int, required=True)
     parser.add_argument("--bound", type=float, required=True, help="MiB by which memory may grow")
+    parser.add_argument("--record", type=int, help="bytes of a record that is read")
     parser.add_argument("--limit", type=float, help="MiB that a frontend may hold for readers")
     parser.add_argument("--frozen", help="the origin of the frontend that is frozen")
     parser.add_argument("--channel", type=int, action="append", help="a channel's process")
