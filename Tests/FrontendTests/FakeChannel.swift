@@ -68,6 +68,8 @@ final class FakeCalls: CallClient {
     let loop: ManualLoop
     var channels: [String: FakeChannel] = [:]
     private(set) var calls: [FakeCall] = []
+    /// True for calls that the test answers itself.
+    var holds: (FakeCall) -> Bool = { _ in false }
 
     init(_ loop: ManualLoop) { self.loop = loop }
 
@@ -76,6 +78,7 @@ final class FakeCalls: CallClient {
     ) -> any Call {
         let call = FakeCall(method, loop)
         calls.append(call)
+        if holds(call) { return call }
         loop.soon {
             guard let channel = self.channels[address] else {
                 return call.end(.notConnected, Bytes())

@@ -22,13 +22,11 @@ struct ReadPlanning {
     func tail(_ known: StreamLookup?) async throws(APIError) -> StreamPosition {
         try await asking(known) { lookup, deadline throws(APIError) in
             guard let owner = lookup.owner else { return lookup.stream.state.tail }
-            let request = TailRequest(stream: stream.id, streamlet: owner.streamlet)
-            let (status, payload) = await path.world.calls.unary(
-                owner.address, .tail, request.encoded(), deadline: deadline)
-            try refuseDeleted(status)
-            guard status == .ok else { return nil }
+            let answer = await path.tails.ask(owner, stream.id, deadline: deadline)
+            try refuseDeleted(answer.status)
+            guard answer.status == .ok else { return nil }
             do throws(DecodeError) {
-                return try TailReply(payload).tail
+                return try TailReply(answer.payload).tail
             } catch {
                 throw unreadable(.tail, error)
             }

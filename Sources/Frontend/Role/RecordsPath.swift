@@ -15,6 +15,7 @@ final class DataPath {
     let budget: AppendBudget
     let fetcher: ReadFetcher
     let terms: PlanTerms
+    let tails: TailCalls
     let codec = Codec()
     private(set) lazy var hub = FollowHub(self)
     let responses: ResponseBudget
@@ -42,6 +43,7 @@ final class DataPath {
         budget = AppendBudget(limits: limits)
         fetcher = ReadFetcher(world: world, limits: limits, metrics: metrics)
         terms = PlanTerms(world: world)
+        tails = TailCalls(calls: world.calls, loop: world.loop)
         responses = ResponseBudget(limits: limits)
         metrics.addGauges(world.metrics, budget)
         world.metrics.gauge("response_bytes", help: "Bytes held for readers.") { [responses] in
