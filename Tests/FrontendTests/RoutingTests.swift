@@ -139,6 +139,27 @@ import Testing
         slow.expectFailure("request_timeout", 408)
     }
 
+    @Test func boundsAllBodiesTogether() {
+        let bench = ControlBench()
+        let json = [(name: "content-type", value: "application/json")]
+        let most = FrontendRole.controlBytesMax / FrontendRole.controlBodyBytesMax
+        let slow = (0..<most + 1).map { _ in
+            bench.begin("POST", "/v1/basins", headers: json, ends: false)
+        }
+        #expect(slow.prefix(most).allSatisfy { $0.status == nil })
+        slow[most].expectFailure("rate_limited", 429)
+        // What is small goes on.
+        let small = json + [(name: "content-length", value: "22")]
+        let created = bench.begin(
+            "POST", "/v1/basins", Bytes(utf8: #"{"basin":"basin-0001"}"#), headers: small)
+        #expect(created.status == 201)
+        #expect(bench.ask("GET", "/v1/basins").status == 200)
+        slow[0].hangUp()
+        bench.loop.settle()
+        let next = bench.begin("POST", "/v1/basins", headers: json, ends: false)
+        #expect(next.status == nil)
+    }
+
     /// A refused request's body is taken before the answer, if it is small and announced.
     @Test func takesRefusedBodies() {
         let bench = ControlBench(rootToken: "secret")

@@ -15,7 +15,11 @@ package import Primitives
 /// for it, and sees what is in flight to its end. Confined to its world's loop.
 package final class FrontendRole: HTTPService {
     /// Bytes of a control request's body, before and after decompression.
-    static let controlBodyBytesMax = 1 << 20
+    static let controlBodyBytesMax = 256 << 10
+    /// Bytes of the larger bodies of all control requests at once, each as long as it may be.
+    static let controlBytesMax = 32 << 20
+    /// Bodies up to this size count as requests only.
+    static let smallBodyBytesMax = 4_096
     /// Control requests at once, beyond which a request is refused.
     static let controlRequestsMax = 8_192
 
@@ -33,6 +37,7 @@ package final class FrontendRole: HTTPService {
     private var drained: Signal<Bool>?
     private var requestsInFlight = 0
     private var controlRequests = 0
+    private var controlBytes = 0
 
     package init(world: FrontendWorld, limits: FrontendLimits) {
         self.world = world
@@ -143,12 +148,15 @@ package final class FrontendRole: HTTPService {
     private func serveControl(
         _ exchange: ServedExchange, _ resource: Resource
     ) throws(APIError) {
-        guard controlRequests < Self.controlRequestsMax else {
-            throw APIError(.rateLimited, "too many requests at once")
-        }
+        let bytesMax = Self.bodyBytesMax(exchange.request)
+        let bytes = bytesMax > Self.smallBodyBytesMax ? bytesMax : 0
+        guard controlRequests < Self.controlRequestsMax,
+            controlBytes + bytes <= Self.controlBytesMax
+        else { throw APIError(.rateLimited, "too many requests at once") }
         controlRequests += 1
+        controlBytes += bytes
         BodyReader.read(
-            exchange, bytesMax: Self.controlBodyBytesMax, codec: codec, loop: world.loop
+            exchange, bytesMax: bytesMax, codec: codec, loop: world.loop
         ) { [self] body in
             let request = ControlRequest(head: exchange.request, body: body)
             world.loop.spawn { [self] in
@@ -158,8 +166,19 @@ package final class FrontendRole: HTTPService {
                     exchange.fail(error)
                 }
                 controlRequests -= 1
+                controlBytes -= bytes
             }
         }
+    }
+
+    /// How long a request's body may be.
+    private static func bodyBytesMax(_ request: HTTPRequest) -> Int {
+        if request.header("content-encoding") == nil, let length = request.contentLength {
+            return length <= smallBodyBytesMax ? smallBodyBytesMax : controlBodyBytesMax
+        }
+        // Nobody sends a body with other methods, but nothing forbids it.
+        let hasBody = ["POST", "PUT", "PATCH"].contains(request.method)
+        return hasBody ? controlBodyBytesMax : smallBodyBytesMax
     }
 
     private func answer(
