@@ -39,6 +39,7 @@ private enum ChannelProgram {
         limits.leaseNanoseconds = settings[.leaseTTL]
         limits.renewNanoseconds = settings[.leaseTTL] / 3
         limits.unsureNanoseconds = settings[.unsureLimit]
+        limits.hasStrictTails = settings[.strictTail]
         limits.lingerNanoseconds = 0...settings[.lingerMax]
         limits.flushNanoseconds = settings[.flushAge]
         limits.flushBytes = settings[.flushBytes]

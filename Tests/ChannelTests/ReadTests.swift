@@ -194,8 +194,10 @@ import Testing
         #expect(bench.world.metrics.render().contains("millrace_channel_followers 0.0\n"))
     }
 
-    @Test func unsureOfItsLeaseTheChannelProbesBeforeItAnswers() async throws {
-        let bench = try await Bench()
+    /// Where tails are strict, it does although its lease holds.
+    @Test(arguments: [false, true])
+    func unsureOfItsLeaseTheChannelProbesBeforeItAnswers(isStrict: Bool) async throws {
+        let bench = try await Bench { $0.hasStrictTails = isStrict }
         let stream = bench.makeStream("s")
         let session = try bench.openSession(stream)
         session.onMessage?(try Bench.batch("a"))
@@ -210,11 +212,25 @@ import Testing
             owner: "test", reason: "test")
         _ = try await bench.store.inner.put(
             LogKeys.chunk(channel, 1), [seal.encoded()], ifAbsent: true)
-        bench.stall(.seconds(4))
+        if !isStrict { bench.stall(.seconds(4)) }
         let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
         bench.pass(.milliseconds(10))
         #expect(tail.ended?.status != .ok, "a zombie answers no tail")
         #expect(bench.exits.reasons.count == 1)
+    }
+
+    @Test func aStrictTailIsAnsweredByAProbe() async throws {
+        let bench = try await Bench { $0.hasStrictTails = true }
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        session.onMessage?(try Bench.batch("a"))
+        bench.pass()
+        for _ in 0..<3 {
+            let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
+            #expect(tail.ended == nil, "no answer without a look into the log")
+            bench.pass(.milliseconds(10))
+            #expect(try TailReply(try #require(tail.ended).payload).tail.seqNum == 1)
+        }
     }
 
     @Test func drainClosesEverythingAndExits() async throws {

@@ -66,6 +66,8 @@ package struct ChannelLimits: Sendable {
     package var renewNanoseconds: Nanoseconds = .seconds(1)
     /// How long the channel trusts its log while it is unsure of its lease; then it exits.
     package var unsureNanoseconds: Nanoseconds = .seconds(24 * 3_600)
+    /// Whether the log is probed before every reply that shows state, the lease or not.
+    package var hasStrictTails = false
     /// How long a reply may wait for the channel to be sure of itself again.
     package var guardNanoseconds: Nanoseconds = .seconds(5)
     package var guardedRepliesMax = 65_536

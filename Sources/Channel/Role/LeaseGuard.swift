@@ -10,7 +10,8 @@ internal import Primitives
 /// that in one of three ways: its lease holds, counted from before the renewal was sent, by a clock
 /// that counts suspends; a chunk whose PUT began after the reply was asked for has become stable;
 /// or a probe of the log that began after it found the first open slot still absent. (A channel
-/// that was paused may be dead without knowing it, so nothing older counts.)
+/// that was paused may be dead without knowing it, so nothing older counts.) Where tails are
+/// strict, the lease proves nothing, and no clock has to be trusted.
 ///
 /// Sans-I/O: says when to probe, and which replies may leave.
 struct LeaseGuard<Reply> {
@@ -33,11 +34,13 @@ struct LeaseGuard<Reply> {
     let countMax: Int
     /// Seals outlive this by far; a channel that was unsure for longer may miss the one in its log.
     let unsureNanosecondsMax: Nanoseconds
+    private let isStrict: Bool
 
     init(
         waitNanosecondsMax: Nanoseconds, countMax: Int,
-        unsureNanosecondsMax: Nanoseconds = .seconds(24 * 3_600)
+        unsureNanosecondsMax: Nanoseconds = .seconds(24 * 3_600), isStrict: Bool = false
     ) {
+        self.isStrict = isStrict
         validUntil = .min
         self.unsureNanosecondsMax = unsureNanosecondsMax
         self.waitNanosecondsMax = waitNanosecondsMax
@@ -63,7 +66,7 @@ struct LeaseGuard<Reply> {
     mutating func ask(
         _ reply: Reply, at now: Nanoseconds, nextIndex: ChunkIndex
     ) -> Verdict {
-        if isSure(at: now) { return .now }
+        if isSure(at: now), !isStrict { return .now }
         guard waiting.count < countMax else { return .refused }
         waiting.append(Waiting(reply: reply, since: now, provenBy: nextIndex, probe: probes + 1))
         return .later
@@ -76,7 +79,7 @@ struct LeaseGuard<Reply> {
     ) {
         validUntil = max(validUntil, sentAt + duration)
         wallRenewed = wallMilliseconds
-        if isSure(at: now) { releaseAll(where: { _ in true }, release) }
+        if isSure(at: now), !isStrict { releaseAll(where: { _ in true }, release) }
     }
 
     /// The lease is gone for good.

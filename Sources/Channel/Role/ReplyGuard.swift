@@ -33,7 +33,7 @@ final class ReplyGuard {
         self.log = log
         lease = LeaseGuard(
             waitNanosecondsMax: limits.guardNanoseconds, countMax: limits.guardedRepliesMax,
-            unsureNanosecondsMax: limits.unsureNanoseconds)
+            unsureNanosecondsMax: limits.unsureNanoseconds, isStrict: limits.hasStrictTails)
         world.metrics.gauge("lease_sure", help: "1 while the lease certainly holds.") {
             [unowned self] in isSure ? 1 : 0
         }

@@ -58,6 +58,11 @@ extension Setting where Value == Nanoseconds {
 }
 
 extension Setting where Value == Bool {
+    package static var strictTail: Setting {
+        .flag(
+            "strict-tail", false,
+            "Look into the log before every tail, read and rejection, so that none rests on a clock.")
+    }
     package static var superviseByStdin: Setting {
         .flag(
             "supervised", false,
@@ -269,7 +274,7 @@ extension SettingTable {
             Setting.rpcListen, Setting.rpcAddress, Setting.storageClass, Setting.metadata,
             Setting.store, Setting.storeTimeout, Setting.zone, Setting.rpcTLSCertificate,
             Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.leaseTTL, Setting.unsureLimit,
-            Setting.lingerMax, Setting.flushAge,
+            Setting.strictTail, Setting.lingerMax, Setting.flushAge,
             Setting.flushBytes, Setting.windowBytes, Setting.dormancy, Setting.adminListen,
             Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
         ])
