@@ -27,11 +27,12 @@ package final class FolderStore: MeasuredStore {
 
     /// Opens the folder at `path` and makes it where it is missing. Blocks.
     package init(
-        path: String, isDurable: Bool = true, limits: Limits = Limits()
+        path: String, isDurable: Bool = true, limits: Limits = Limits(),
+        directCalls: DirectCalls = .system
     ) throws(StoreError) {
         guard !path.isEmpty else { throw StoreError(.invalidRequest, "the folder has no path") }
         do throws(FolderError) {
-            tree = try FolderTree(path: path, isDurable: isDurable)
+            tree = try FolderTree(path: path, isDurable: isDurable, directCalls: directCalls)
             _ = try tree.removeTemporary(olderThanSeconds: limits.temporarySecondsMax)
         } catch {
             throw StoreError(.failed, error.storeError(path).message)

@@ -22,12 +22,14 @@ final class FolderTree: Sendable {
     private let temporaryPrefix: String
     private let temporaryCount = Atomic<UInt64>(0)
     private let hasNamelessFiles = Atomic<Bool>(true)
+    private let direct: DirectWriter
     private let directories = DirectoryCache(limit: 32)
     /// How often a put makes its folder anew because a delete emptied and removed it.
     private static let vanishedMax = 100
 
     /// Opens the folder, and makes it where it is missing.
-    init(path: String, isDurable: Bool) throws(FolderError) {
+    init(path: String, isDurable: Bool, directCalls: DirectCalls) throws(FolderError) {
+        direct = DirectWriter(calls: directCalls)
         try Self.makeDirectories(path, isDurable: isDurable)
         root = try OpenFile.directory(path)
         self.isDurable = isDurable
@@ -218,7 +220,9 @@ final class FolderTree: Sendable {
     private static let nameless: Int32 = 0o20_000_000 | O_DIRECTORY
 
     private func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) {
-        try GatheredWrite.write(body, to: file)
+        // What need not be durable is quickest left in the page cache.
+        let written = isDurable ? try direct.write(body, to: file) : 0
+        try GatheredWrite.write(body, from: written, to: file)
         if isDurable { try file.syncData() }
     }
 
@@ -331,43 +335,5 @@ private final class DirectoryCache: Sendable {
                 path != known && !path.utf8.starts(with: "\(known)/".utf8)
             }
         }
-    }
-}
-
-/// A write of several parts without joining them.
-private enum GatheredWrite {
-    /// The most that writev(2) takes at once on Linux.
-    private static let partsMax = 1_024
-
-    static func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) {
-        var vectors = body.filter { !$0.isEmpty }.map { part in
-            iovec(iov_base: UnsafeMutableRawPointer(mutating: part.base), iov_len: part.count)
-        }
-        defer { withExtendedLifetime(body) {} }
-        var first = 0
-        while first < vectors.count {
-            let count = min(vectors.count - first, partsMax)
-            let written = vectors.withUnsafeBufferPointer { all in
-                writev(file.descriptor, all.baseAddress.map { $0 + first }, Int32(count))
-            }
-            if written < 0, errno == EINTR { continue }
-            guard written >= 0 else { throw FolderError("write") }
-            first = skip(written, in: &vectors, from: first)
-        }
-    }
-
-    /// Leaves out what was written; returns the first vector that is not.
-    private static func skip(_ written: Int, in vectors: inout [iovec], from first: Int) -> Int {
-        var first = first
-        var left = written
-        while first < vectors.count, left >= vectors[first].iov_len {
-            left -= vectors[first].iov_len
-            first += 1
-        }
-        if left > 0 {
-            vectors[first].iov_base += left
-            vectors[first].iov_len -= left
-        }
-        return first
     }
 }

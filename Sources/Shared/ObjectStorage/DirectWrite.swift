@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import Primitives
+private import Synchronization
+
+/// Writes most of a large object past the page cache.
+///
+/// What is written the usual way is copied into pages that the kernel has to find first: half and
+/// more of what a large object costs. Here the parts are gathered in a buffer that is used again
+/// and again, and the disk takes them from there. A small object gains nothing: it waits for the
+/// sync.
+///
+/// The disk takes whole blocks. So this writes those that an object begins with, and says how far
+/// it came: the rest, at least what is less than a block, goes the usual way. The file never has a
+/// hole, and is never longer than what it is to hold. Where a file system cannot do it, nothing is
+/// written here, and it is not tried again.
+final class DirectWriter: Sendable {
+    /// The smallest object that gains by it, in bytes.
+    static let objectBytesMin = 1 << 20
+    /// What the disk is given at once. A store keeps as many such buffers as it ever wrote large
+    /// objects at once: none to begin with, and at most one for each of its threads.
+    static let bufferBytes = 512 << 10
+    /// Of what lengths, and where in a file and in memory, pieces are: a multiple of what common
+    /// disks want. One that wants more refuses the first piece.
+    static let blockBytes = 4_096
+
+    private let calls: DirectCalls
+    private let isSupported = Atomic<Bool>(true)
+    private let idle = Mutex<[BlockBuffer]>([])
+
+    init(calls: DirectCalls) { self.calls = calls }
+
+    /// Writes `body`, from its start, to a file that is empty, and returns how many bytes it wrote:
+    /// the file ends there, and a usual write goes on there.
+    func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) -> Int {
+        let size = byteCount(body)
+        guard size >= Self.objectBytesMin, isSupported.load(ordering: .relaxed) else { return 0 }
+        guard calls.setDirect(file.descriptor, true) else {
+            isSupported.store(false, ordering: .relaxed)
+            return 0
+        }
+        let buffer = idle.withLock { $0.popLast() } ?? BlockBuffer()
+        defer { idle.withLock { $0.append(buffer) } }
+        let written = try write(size - size % Self.blockBytes, of: body, by: buffer, to: file)
+        guard calls.setDirect(file.descriptor, false) else { throw FolderError("fcntl") }
+        return written
+    }
+
+    /// Writes `end` bytes, which are whole blocks; fewer if a piece is taken in part, or is none
+    /// that the disk can take.
+    private func write(
+        _ end: Int, of body: [Bytes], by buffer: BlockBuffer, to file: OpenFile
+    ) throws(FolderError) -> Int {
+        var parts = PartReader(body)
+        var written = 0
+        while written < end {
+            let wanted = min(Self.bufferBytes, end - written)
+            parts.copy(wanted, to: buffer.base)
+            let count = writeOnce(wanted, of: buffer, to: file)
+            guard count >= 0 else {
+                guard errno == EINVAL else { throw FolderError("write") }
+                if written == 0 { isSupported.store(false, ordering: .relaxed) }
+                return written
+            }
+            written += count
+            if count < wanted { return written }
+        }
+        return written
+    }
+
+    private func writeOnce(_ count: Int, of buffer: BlockBuffer, to file: OpenFile) -> Int {
+        while true {
+            let written = calls.write(file.descriptor, UnsafeRawPointer(buffer.base), count)
+            if written >= 0 || errno != EINTR { return written }
+        }
+    }
+}
+
+/// What a direct write asks of the kernel, so that tests can answer otherwise.
+package struct DirectCalls: Sendable {
+    /// Makes writes to an open file direct or usual ones; false if that failed, as `errno` says.
+    package var setDirect: @Sendable (_ descriptor: Int32, _ isDirect: Bool) -> Bool
+    /// write(2).
+    package var write: @Sendable (_ descriptor: Int32, UnsafeRawPointer, _ count: Int) -> Int
+
+    package static let system = DirectCalls(
+        // Of the flags that can be set, our files have no other.
+        setDirect: { fcntl($0, F_SETFL, $1 ? direct : 0) == 0 },
+        write: { Glibc.write($0, $1, $2) })
+
+    /// O_DIRECT of fcntl.h, which Swift does not import.
+    #if arch(arm64) || arch(arm)
+        static let direct: Int32 = 0o200_000
+    #else
+        static let direct: Int32 = 0o40_000
+    #endif
+}
+
+/// Memory that a disk can be given, cleared by nobody.
+private final class BlockBuffer: @unchecked Sendable {
+    // Safety: who takes a buffer out of the pool has it alone, and puts it back after its last use.
+    let base = UnsafeMutableRawPointer.allocate(
+        byteCount: DirectWriter.bufferBytes, alignment: DirectWriter.blockBytes)
+
+    deinit { base.deallocate() }
+}
+
+/// The bytes of several parts, one after another.
+private struct PartReader {
+    private let parts: [Bytes]
+    private var part = 0
+    private var offset = 0
+
+    init(_ parts: [Bytes]) { self.parts = parts }
+
+    /// Copies the next `count` bytes, which there must be.
+    mutating func copy(_ count: Int, to target: UnsafeMutableRawPointer) {
+        var copied = 0
+        while copied < count {
+            let rest = parts[part].dropFirst(offset).prefix(count - copied)
+            rest.withUnsafeBytes { bytes in
+                UnsafeMutableRawBufferPointer(start: target + copied, count: bytes.count)
+                    .copyMemory(from: bytes)
+            }
+            copied += rest.count
+            offset += rest.count
+            if offset == parts[part].count {
+                part += 1
+                offset = 0
+            }
+        }
+    }
+}
