@@ -259,6 +259,37 @@ import Testing
         #expect(try Frames(session).acks.count == 1)
     }
 
+    /// What the budget holds back, and what comes behind it, waits in memory of its own.
+    @Test func framesThatWaitHoldNoReadBuffers() throws {
+        let bench = try bench(sessionBytes: 100_000)
+        let buffers = ReadBuffers(capacity: 1 << 20)
+        let session = bench.appendSession()
+        let frames = (0..<200).map { bomb(20_000, match: $0) }
+        for part in 0..<4 {
+            session.onBody?(buffers.read(Array(frames[part * 50..<part * 50 + 50]).joined()))
+            #expect(buffers.heldBytes == 0)
+        }
+        #expect(!session.isReading)
+        session.endBody()
+        _ = try stabilise(bench)
+        #expect(try Frames(session).acks.map(\.start.seqNum) == Array(0..<200))
+        #expect(session.isFinished)
+    }
+
+    /// Neither does what comes before it is known who has the stream.
+    @Test func whatComesEarlyHoldsNoReadBuffers() throws {
+        let bench = try DataBench()
+        let buffers = ReadBuffers()
+        let exchange = FakeExchange(
+            "POST", "/v1/streams/s/records", headers: [("content-type", "s2s/proto")])
+        exchange.serve(by: bench)
+        exchange.onBody?(buffers.read(inputFrame(["x"])))
+        #expect(buffers.heldBytes == 0)
+        exchange.endBody()
+        bench.loop.settle()
+        #expect(try Frames(exchange).acks.count == 1)
+    }
+
     // MARK: Draining
 
     @Test func whatIsOpenedDuringADrainIsToldToo() throws {

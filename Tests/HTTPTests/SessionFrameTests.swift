@@ -100,6 +100,35 @@ private let mismatchFrame = Bytes(
         try decoder.finish()
     }
 
+    /// So are they where frames are left for later.
+    @Test func whatIsDetachedHoldsNoReadBuffer() throws {
+        var decoder = SessionFrameDecoder()
+        let frames = [helloFrame, heartbeatFrame, helloFrame].joined()
+        let expected = try decode([frames, frames])
+        var got: [SessionFrame] = []
+        var read: [WeakStorage] = []
+        func append() {
+            var buffer = ByteWriter(capacity: 65_536)
+            buffer.write(frames)
+            let bytes = buffer.finish()
+            read.append(WeakStorage(storage: bytes.owner as? ByteStorage))
+            decoder.append(bytes)
+        }
+        for _ in 0..<2 {
+            append()
+            #expect(read.last?.storage != nil)
+            if read.count == 1 {
+                got.append(try #require(try decoder.next()))
+                got[0].payload = got[0].payload.detached()
+            }
+            decoder.detach()
+            #expect(read.allSatisfy { $0.storage == nil })
+        }
+        while let frame = try decoder.next() { got.append(frame) }
+        #expect(got == expected)
+        try decoder.finish()
+    }
+
     private struct WeakStorage {
         weak var storage: ByteStorage?
     }

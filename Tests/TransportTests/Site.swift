@@ -10,6 +10,7 @@ final class Site: HTTPService {
     private(set) var requests: [HTTPRequest] = []
     private(set) var aborts = 0
     private(set) var bodyBytes = 0
+    private(set) var bodyPieces = 0
     private(set) var lastBody = Bytes()
     private(set) var unsentMost = 0
     private(set) var writables = 0
@@ -34,7 +35,11 @@ final class Site: HTTPService {
         case "/stall":
             exchange.setReading(false)
             held.append(exchange)
-            exchange.onBody = { self.bodyBytes += $0.count }
+            exchange.onBody = {
+                self.bodyBytes += $0.count
+                self.bodyPieces += 1
+                self.lastBody = $0
+            }
             exchange.respond(200, [])
         case "/abort":
             exchange.respond(200, [])

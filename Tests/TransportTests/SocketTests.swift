@@ -78,13 +78,74 @@ private func cpuNanoseconds() -> Nanoseconds {
         }
     }
 
-    /// A service may keep a small body without keeping what the socket was read into.
-    @Test func smallBodiesOwnTheirBytes() async throws {
+    /// What waits for the service does not keep what the socket was read into.
+    @Test func smallBodiesThatWaitOwnTheirBytes() async throws {
         try await withSite { loop, site, address, _ in
-            let client = try await RawClient(loop, address)
-            client.send("POST /echo HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc")
+            let client = try await H2Client(loop, address)
+            client.request(1, "POST", "/stall", ends: false)
+            client.send(0, 0, 1, Bytes(utf8: "abc"))
+            client.send(6, 0, 0, Bytes(utf8: "pingping"))
+            #expect(await eventually(loop) { client.has(6, 0) })
+            #expect(site.bodyPieces == 0)
+            site.held[0].setReading(true)
             #expect(await eventually(loop) { site.lastBody == Bytes(utf8: "abc") })
             #expect(site.lastBody.owner is ByteStorage)
+        }
+    }
+}
+
+/// What goes out of memory of our own, without a copy.
+@Suite(.serialized) struct SentBytesTests {
+    private func storage(_ capacity: Int, filledWith first: Int) -> Bytes {
+        var writer = ByteWriter(capacity: capacity)
+        for i in 0..<capacity / 8 { writer.write(UInt64(first + i)) }
+        return writer.finish()
+    }
+
+    /// Long and short parts in turns, some of them slices, arrive as they were, over both
+    /// protocols; and nobody holds their memory then.
+    @Test func whatIsSentFromWhereItLiesArrives() async throws {
+        try await withSite { loop, site, address, _ in
+            for isHTTP2 in [true, false] {
+                weak var held: AnyObject?
+                var parts: [Bytes] = []
+                var expected = ByteWriter()
+                for i in 0..<40 {
+                    let long = storage(20_000 + i * 30_000, filledWith: i)
+                    parts += [Bytes(utf8: "part \(i)"), long, long.dropFirst(100).prefix(30_000)]
+                    if i == 20 { parts += [storage(20 << 20, filledWith: 5), Bytes(), Bytes()] }
+                    if i == 39 { held = long.owner }
+                }
+                for part in parts { expected.write(part) }
+                var got = ByteWriter()
+                let stream: UInt32 = 1
+                if isHTTP2 {
+                    let client = try await H2Client(loop, address, initialWindow: 1 << 20)
+                    client.request(stream, "POST", "/hold", ends: false)
+                    #expect(await eventually(loop) { site.held.count == 1 })
+                    site.held[0].respond(200, [])
+                    site.held[0].write(parts)
+                    site.held[0].finish()
+                    parts = []
+                    #expect(await eventually(loop) { client.hasEnded(stream) })
+                    for frame in client.frames where frame.kind == 0 { got.write(frame.payload) }
+                } else {
+                    let client = try await RawClient(loop, address)
+                    client.onBytes = { got.write($0) }
+                    client.send("GET /hold HTTP/1.0\r\n\r\n")
+                    #expect(await eventually(loop) { site.held.count == 2 })
+                    site.held[1].respond(200, [])
+                    site.held[1].write(parts)
+                    site.held[1].finish()
+                    parts = []
+                    #expect(await eventually(loop) { client.isClosed })
+                }
+                #expect(site.held.last?.unsentBytes == 0)
+                let all = got.finish()
+                let body = expected.finish()
+                #expect(all.dropFirst(all.count - body.count) == body)
+                #expect(await eventually(loop) { held == nil })
+            }
         }
     }
 }

@@ -60,8 +60,11 @@ final class AppendSession {
 
     private func received(_ bytes: Bytes) {
         guard acceptsInput else { return }
+        if isPaused { return decoder.append(bytes.detached()) }
         decoder.append(bytes)
-        if !isPaused { takeInput() }
+        takeInput()
+        // What waits may do so for long: not in a read buffer, of which it may be little.
+        decoder.detach()
     }
 
     private enum Halt { case full, turnOver }

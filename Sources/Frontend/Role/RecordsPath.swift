@@ -146,7 +146,7 @@ final class EarlyBody {
     /// With `keepsBody`, call `setReading(false)` too, so that little comes.
     init(_ exchange: any HTTPExchange, arrived: Nanoseconds, keepsBody: Bool) {
         self.arrived = arrived
-        exchange.onBody = { [self] in if keepsBody { parts.append($0) } }
+        exchange.onBody = { [self] in if keepsBody { parts.append($0.detached()) } }
         exchange.onBodyEnd = { [self] in isComplete = true }
         exchange.onAbort = { [self] in isGone = true }
     }

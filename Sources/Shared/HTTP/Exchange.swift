@@ -34,6 +34,8 @@ package struct HTTPRequest: Sendable {
 package protocol HTTPExchange: AnyObject {
     var request: HTTPRequest { get }
     /// The next bytes of the request's body. Set in `serve`, before control returns to the loop.
+    /// They may be few in a large read buffer: what is kept of them for longer than the call, keep
+    /// `detached()`.
     var onBody: ((Bytes) -> Void)? { get set }
     /// The request's body is complete.
     var onBodyEnd: (() -> Void)? { get set }

@@ -102,9 +102,9 @@ package enum SessionFrameError: Error, Sendable, Equatable {
 ///
 /// A frame that is whole when `next` is asked, and in one piece, shares that piece's memory. What
 /// came of one that is not whole is copied together, once: a small piece may be the only use of a
-/// large read buffer. So call `next` until it returns nil, unless no more bytes come until then. A
-/// length out of bounds is refused as soon as it is known, so that no more than one frame, and what
-/// came with it, is ever held.
+/// large read buffer. So call `next` until it returns nil, or else `detach`. A length out of bounds
+/// is refused as soon as it is known, so that no more than one frame, and what came with it, is
+/// ever held.
 package struct SessionFrameDecoder {
     /// What is unread of the first piece, and the pieces behind it from `laterRead` on.
     private var piece = Bytes()
@@ -154,6 +154,13 @@ package struct SessionFrameDecoder {
         headCount = 0
         bufferedBytes -= SessionFrame.headerBytes + count
         return frame
+    }
+
+    /// Copies what is left of the pieces that were appended: they may share read buffers. Call it
+    /// once for a piece, however often `next` is asked for what is left of it.
+    package mutating func detach() {
+        if !piece.isEmpty { piece = piece.detached() }
+        for at in laterRead..<later.count { later[at] = later[at].detached() }
     }
 
     /// No more bytes come: throws unless they ended between two frames. Call once `next` is nil.

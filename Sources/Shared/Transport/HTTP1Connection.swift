@@ -128,7 +128,7 @@ final class HTTP1Connection: ChannelInboundHandler, HTTPConnection {
             case .body(let buffer):
                 guard let exchange, exchange.isReading else { break }
                 inbox.removeFirst()
-                exchange.take(Bytes(buffer))
+                exchange.take(Bytes(sharing: buffer))
                 continue
             case .end:
                 guard let exchange, exchange.isReading else { break }

@@ -168,7 +168,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         let padding = frame.paddingBytes.map { $0 + 1 } ?? 0
         guard let exchange = exchanges[id] else { return }
         heldBytes += buffer.readableBytes
-        exchange.take(Bytes(buffer), padding: padding, ends: frame.endStream)
+        exchange.take(buffer, padding: padding, ends: frame.endStream)
         if frame.endStream { exchange.takeEnd() }
     }
 

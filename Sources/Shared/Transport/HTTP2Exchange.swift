@@ -19,6 +19,7 @@ final class HTTP2Exchange: HTTPExchange {
     private let connection: HTTP2Connection
     private var isReading = true
     private var isDelivering = false
+    /// Of the body, what waits for the service: not in read buffers that are far larger.
     private var inbox = CircularBuffer<Bytes>()
     private var endCame = false
     private var isRequestOver = false
@@ -53,23 +54,24 @@ final class HTTP2Exchange: HTTPExchange {
 
     // MARK: The request
 
-    func take(_ bytes: Bytes, padding: Int, ends: Bool) {
+    func take(_ buffer: ByteBuffer, padding: Int, ends: Bool) {
+        let count = buffer.readableBytes
         heardAt = connection.burstBegan
         endCame = ends
         grantDue += padding
         if isResponseOver || isGone {
             // Nobody wants it; the client may go on until it notices.
-            connection.released(bytes.count)
-            return grant(bytes.count)
+            connection.released(count)
+            return grant(count)
         }
         guard isReading, inbox.isEmpty, !isDelivering else {
-            inbox.append(bytes)
+            inbox.append(Bytes(buffer))
             return deliver()
         }
-        connection.released(bytes.count)
-        grant(bytes.count)
+        connection.released(count)
+        grant(count)
         isDelivering = true
-        onBody?(bytes)
+        onBody?(Bytes(sharing: buffer))
         isDelivering = false
     }
 

@@ -4,13 +4,19 @@ internal import NIOCore
 internal import Primitives
 
 extension Bytes {
-    /// The readable bytes of a buffer, whose memory they share and keep alive; a copy where they
-    /// are less than a quarter of that memory.
+    /// The readable bytes of a buffer, to be kept: they share its memory and keep it alive; a copy
+    /// where they are less than a quarter of that memory.
     init(_ buffer: ByteBuffer) {
         if buffer.readableBytes < buffer.storageCapacity / 4 {
             self = buffer.withUnsafeReadableBytes { Bytes(copying: $0) }
-            return
+        } else {
+            self.init(sharing: buffer)
         }
+    }
+
+    /// The readable bytes of a buffer, for whoever is done with them at once: however few they are,
+    /// they keep all of its memory alive.
+    init(sharing buffer: ByteBuffer) {
         // NIO never writes to storage that somebody else refers to.
         self = buffer.withUnsafeReadableBytesWithStorageManagement { memory, storage in
             guard let base = memory.baseAddress, memory.count > 0 else { return Bytes() }
