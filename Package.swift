@@ -143,7 +143,7 @@ let testTargets: [Target] = [
         "PostgresTests",
         ["Primitives", "Records", "Metadata", "Postgres", "PostgresSupport"]),
     tests("RPCTests", ["RPC", "Primitives", "TestSupport"]),
-    tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives"]),
+    tests("TransportTests", ["Transport", "RPC", "HTTP", "Primitives", nioCore]),
     tests("ChannelTests", protocols + ["ChannelRole", "Simulation", "CSupport"]),
     tests("FrontendTests", protocols + ["FrontendRole", "HTTP", "Compression", "TestSupport"]),
     tests(

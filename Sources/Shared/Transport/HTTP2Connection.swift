@@ -64,11 +64,12 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
 
     static func install(
         on channel: any Channel, loop: NIOLoop, service: any HTTPService, settings: HTTPSettings,
-        onClosed: @escaping (any HTTPConnection) -> Void
+        scratch: HTTP2Scratch, onClosed: @escaping (any HTTPConnection) -> Void
     ) throws -> HTTP2Connection {
-        let connection = HTTP2Connection(channel, loop, service, settings, onClosed)
+        let opening = HTTP2Opening(HTTP2Terms(settings), scratch)
+        let connection = HTTP2Connection(channel, loop, service, settings, opening, onClosed)
         let pipeline = channel.pipeline.syncOperations
-        try pipeline.addHandler(connection.opening)
+        try pipeline.addHandler(opening)
         try pipeline.addHandler(
             NIOHTTP2Handler(
                 mode: .server, frameDelegate: connection.goAways,
@@ -101,14 +102,15 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
 
     private init(
         _ channel: any Channel, _ loop: NIOLoop, _ service: any HTTPService,
-        _ settings: HTTPSettings, _ onClosed: @escaping (any HTTPConnection) -> Void
+        _ settings: HTTPSettings, _ opening: HTTP2Opening,
+        _ onClosed: @escaping (any HTTPConnection) -> Void
     ) {
         self.channel = channel
         self.loop = loop
         self.service = service
         self.settings = settings
         self.onClosed = onClosed
-        opening = HTTP2Opening(HTTP2Terms(settings))
+        self.opening = opening
         burstBegan = loop.now
         idleSince = burstBegan
     }

@@ -48,7 +48,7 @@ struct HTTP2Terms {
 /// bound before the acknowledgement, and ours are all wider than those that a client begins with.
 /// So NIO hears an acknowledgement right behind the client's first frame, and the client's own is
 /// left out. NIO also ends the connection for a single stream too many; it is told of more than
-/// the client is.
+/// the client is. Once the connection is open, short DATA frames are joined here.
 final class HTTP2Opening: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias InboundOut = ByteBuffer
@@ -74,8 +74,13 @@ final class HTTP2Opening: ChannelDuplexHandler {
     private var terms: HTTP2Terms?
     /// The beginning of a frame's head.
     private var held = ByteBuffer()
+    private var dataFrames = HTTP2DataFrames()
+    private let scratch: HTTP2Scratch
 
-    init(_ terms: HTTP2Terms) { self.terms = terms }
+    init(_ terms: HTTP2Terms, _ scratch: HTTP2Scratch) {
+        self.terms = terms
+        self.scratch = scratch
+    }
 
     /// Drops whatever comes from now on.
     func close() {
@@ -95,7 +100,10 @@ final class HTTP2Opening: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch phase {
         case .closed: return
-        case .open: return context.fireChannelRead(data)
+        case .open:
+            return joinFrames(unwrapInboundIn(data)) {
+                context.fireChannelRead(wrapInboundOut($0))
+            }
         case .preface, .firstFrame, .firstSettings, .frames: break
         }
         var bytes = unwrapInboundIn(data)
@@ -141,10 +149,18 @@ final class HTTP2Opening: ChannelDuplexHandler {
             bytes.moveReaderIndex(forwardBy: head.bytes)
             phase = .open
         case .frames(let left): phase = .frames(pass(left))
-        case .open: passed.writeBuffer(&bytes)
+        case .open:
+            joinFrames(bytes) { passed.writeImmutableBuffer($0) }
+            bytes.moveReaderIndex(to: bytes.writerIndex)
         case .closed: return false
         }
         return true
+    }
+
+    private func joinFrames(_ bytes: ByteBuffer, _ pass: (ByteBuffer) -> Void) {
+        scratch.lend { joined in
+            pass(dataFrames.join(bytes, into: &joined) ? joined : bytes)
+        }
     }
 
     private struct Head {

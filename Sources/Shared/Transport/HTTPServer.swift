@@ -45,6 +45,7 @@ package final class HTTPServer {
     private let loop: NIOLoop
     private let service: any HTTPService
     private let settings: HTTPSettings
+    private let scratch = HTTP2Scratch()
     private var listeners: [NIOListener] = []
     private var connections: [ObjectIdentifier: any HTTPConnection] = [:]
     private var isStopping = false
@@ -123,7 +124,8 @@ package final class HTTPServer {
         let connection: any HTTPConnection
         if isHTTP2 {
             connection = try HTTP2Connection.install(
-                on: channel, loop: loop, service: service, settings: settings, onClosed: onClosed)
+                on: channel, loop: loop, service: service, settings: settings, scratch: scratch,
+                onClosed: onClosed)
         } else {
             connection = try HTTP1Connection.install(
                 on: channel, loop: loop, service: service, settings: settings, onClosed: onClosed)
