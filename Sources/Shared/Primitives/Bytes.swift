@@ -180,4 +180,21 @@ public final class ByteStorage: ManagedBuffer<Int, UInt8> {
     public var base: UnsafeMutableRawPointer {
         withUnsafeMutablePointerToElements { UnsafeMutableRawPointer($0) }
     }
+
+    /// `base`, for somebody who frees memory by its address: valid until `release(base:)`.
+    package func retainedBase() -> UnsafeMutableRawPointer {
+        _ = Unmanaged.passRetained(self)
+        return base
+    }
+
+    /// Gives back what `retainedBase` gave out.
+    package static func release(base: UnsafeMutableRawPointer) {
+        Unmanaged<ByteStorage>.fromOpaque(base - baseOffset).release()
+    }
+
+    /// From an object to its bytes: the same for all of a class whose head has one size.
+    private static let baseOffset = {
+        let some = make(capacity: 1)
+        return some.base - Unmanaged.passUnretained(some).toOpaque()
+    }()
 }

@@ -246,7 +246,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
         context.write(wrapOutboundOut(HTTP2Frame(streamID: id, payload: payload)), promise: promise)
     }
 
-    func buffer(_ capacity: Int) -> ByteBuffer { channel.allocator.buffer(capacity: capacity) }
+    var allocator: ByteBufferAllocator { channel.allocator }
 
     /// The exchange has something to write at the end of this turn.
     func hasWritten(_ exchange: HTTP2Exchange) {

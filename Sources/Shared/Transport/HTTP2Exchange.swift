@@ -200,24 +200,20 @@ final class HTTP2Exchange: HTTPExchange {
 
     private func writeData(_ parts: [Bytes], ends: Bool) {
         var left = byteCount(parts)
-        if left == 0 { return send(connection.buffer(0), ends: ends) }
-        var buffer = connection.buffer(min(left, Self.frameBytesMax))
-        for part in parts {
-            var part = part
-            while !part.isEmpty {
-                let piece = part.prefix(Self.frameBytesMax - buffer.readableBytes)
-                buffer.write(piece)
-                part = part.dropFirst(piece.count)
-                left -= piece.count
-                guard left == 0 || buffer.readableBytes == Self.frameBytesMax else { continue }
-                send(buffer, ends: ends && left == 0)
-                buffer = connection.buffer(min(left, Self.frameBytesMax))
-            }
+        if left == 0 { return send(ByteBuffer(), 0, ends: ends) }
+        // Small frames are accounted for together, with the last of them.
+        var untold = 0
+        ByteBuffer.each(of: parts, bytesMax: Self.frameBytesMax, connection.allocator) { buffer in
+            left -= buffer.readableBytes
+            untold += buffer.readableBytes
+            let isTold = left == 0 || untold >= Self.frameBytesMax
+            send(buffer, isTold ? untold : 0, ends: ends && left == 0)
+            if isTold { untold = 0 }
         }
     }
 
-    private func send(_ buffer: ByteBuffer, ends: Bool) {
-        let count = buffer.readableBytes
+    /// Sends a frame; once it is taken, and with it all before it, `count` bytes are accounted for.
+    private func send(_ buffer: ByteBuffer, _ count: Int, ends: Bool) {
         let frame = HTTP2Frame.FramePayload.data(.init(data: .byteBuffer(buffer), endStream: ends))
         guard count > 0 else { return connection.write(id, frame) }
         let bound = LoopBound(self)

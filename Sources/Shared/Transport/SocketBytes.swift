@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import NIOCore
+@_spi(CustomByteBufferAllocator) internal import NIOCore
 internal import Primitives
 
 extension Bytes {
@@ -23,16 +23,93 @@ extension Bytes {
             return Bytes(owner: storage.takeUnretainedValue(), base: base, count: memory.count)
         }
     }
+
+    /// Set where they are sent from where they lie: they are long enough to be worth a buffer of
+    /// their own, and no small part of the memory that they keep alive meanwhile.
+    fileprivate var sharedStorage: ByteStorage? {
+        guard count >= Self.sharedBytesMin, let storage = owner as? ByteStorage,
+            count >= storage.byteCapacity / 4, storage.byteCapacity <= Self.sharedCapacityMax
+        else { return nil }
+        return storage
+    }
+
+    private static let sharedBytesMin = 16 << 10
+    /// A slice that begins beyond 16 MiB of its buffer is one that NIO copies.
+    private static let sharedCapacityMax = 16 << 20
 }
 
 extension ByteBuffer {
     mutating func write(_ bytes: Bytes) {
         bytes.withUnsafeBytes { _ = writeBytes($0) }
     }
+
+    /// Bytes where they are in memory of our own, which lives until NIO is done with them. Nobody
+    /// writes to such a buffer: it is sent, whole or in slices.
+    fileprivate init(sharing bytes: Bytes, in storage: ByteStorage) {
+        let begin = bytes.base - UnsafeRawPointer(storage.base)
+        let memory = UnsafeMutableRawBufferPointer(
+            start: storage.retainedBase(), count: storage.byteCapacity)
+        self.init(
+            takingOwnershipOf: memory, allocator: Self.releasing, readerIndex: begin,
+            writerIndex: begin + bytes.count)
+    }
+
+    /// What NIO frees is let go of instead.
+    private static let releasing = ByteBufferAllocator(
+        allocate: { _ in nil }, reallocate: { _, _, _ in nil },
+        deallocate: { ByteStorage.release(base: $0) },
+        copy: { $0.copyMemory(from: $1, byteCount: $2) })
+
+    /// The parts as buffers for the socket, each of at most `bytesMax` bytes, in order. Long parts
+    /// in memory of our own are sent from there; the others are copied, once.
+    static func each(
+        of parts: [Bytes], bytesMax: Int, _ allocator: ByteBufferAllocator,
+        _ pass: (ByteBuffer) -> Void
+    ) {
+        func passAll(_ buffer: inout ByteBuffer, _ count: Int) {
+            var left = count
+            while left > 0, let piece = buffer.readSlice(length: min(left, bytesMax)) {
+                left -= piece.readableBytes
+                pass(piece)
+            }
+        }
+        var first = 0
+        while first < parts.count {
+            // What is copied is copied before any of it is passed: NIO would copy it all again.
+            let (end, count) = copiedTogether(parts[first...], bytesMax)
+            var copies = allocator.buffer(capacity: count)
+            for part in parts[first..<end] where part.sharedStorage == nil { copies.write(part) }
+            var run = 0
+            for part in parts[first..<end] {
+                guard let storage = part.sharedStorage else {
+                    run += part.count
+                    continue
+                }
+                passAll(&copies, run)
+                run = 0
+                var shared = ByteBuffer(sharing: part, in: storage)
+                passAll(&shared, part.count)
+            }
+            passAll(&copies, run)
+            first = end
+        }
+    }
+
+    /// The end of the first parts that share one buffer of copies, and how many bytes are copied.
+    private static func copiedTogether(
+        _ parts: ArraySlice<Bytes>, _ bytesMax: Int
+    ) -> (end: Int, count: Int) {
+        var count = 0
+        for at in parts.indices where parts[at].sharedStorage == nil {
+            if count > 0, count + parts[at].count > bytesMax { return (at, count) }
+            count += parts[at].count
+        }
+        return (parts.endIndex, count)
+    }
 }
 
-/// What is to go out on a channel: collected during a turn, then copied once into buffers for the
-/// socket, and accounted for until the network has taken it.
+/// What is to go out on a channel: collected during a turn, then handed to the socket in buffers,
+/// and accounted for until the network has taken it.
 final class Outlet {
     /// Collected, or handed to the channel and not taken by the network.
     private(set) var unsentBytes = 0
@@ -71,34 +148,23 @@ final class Outlet {
         self.parts = []
         var left = collected
         collected = 0
-        var room = min(left, Self.bufferBytesMax)
-        var buffer = channel.allocator.buffer(capacity: room)
-        for part in parts {
-            var rest = part
-            while !rest.isEmpty {
-                let isWhole = rest.count <= room
-                let count = isWhole ? rest.count : room
-                buffer.write(isWhole ? rest : rest.prefix(count))
-                left -= count
-                room -= count
-                if room == 0 {
-                    write(buffer, context)
-                    room = min(left, Self.bufferBytesMax)
-                    if room > 0 { buffer = channel.allocator.buffer(capacity: room) }
-                }
-                if isWhole { break }
-                rest = rest.dropFirst(count)
-            }
+        // Small buffers are accounted for together, with the last of them.
+        var untold = 0
+        ByteBuffer.each(of: parts, bytesMax: Self.bufferBytesMax, channel.allocator) { buffer in
+            left -= buffer.readableBytes
+            untold += buffer.readableBytes
+            let isTold = left == 0 || untold >= Self.bufferBytesMax
+            context.write(NIOAny(buffer), promise: isTold ? promise(untold) : nil)
+            if isTold { untold = 0 }
         }
         context.flush()
     }
 
-    private func write(_ buffer: ByteBuffer, _ context: ChannelHandlerContext) {
-        let count = buffer.readableBytes
+    private func promise(_ count: Int) -> EventLoopPromise<Void> {
         let promise = channel.eventLoop.makePromise(of: Void.self)
         let bound = LoopBound(self)
         promise.futureResult.whenComplete { _ in bound.value.took(count) }
-        context.write(NIOAny(buffer), promise: promise)
+        return promise
     }
 
     private func took(_ count: Int) {
