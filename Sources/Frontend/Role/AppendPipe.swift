@@ -4,8 +4,8 @@ internal import DequeModule
 internal import Metadata
 internal import Observability
 internal import Primitives
-internal import Records
 internal import RPC
+internal import Records
 
 /// The way of one client's appends to their channel, in order, and of the answers back.
 ///
@@ -54,15 +54,16 @@ final class AppendPipe {
             return unanswered == 0
         }
     }
-    private var unanswered = Unanswered()
+    // Of what every batch touches, each access is over before anything else is called.
+    @exclusivity(unchecked) private var unanswered = Unanswered()
     /// The run of this turn, the batches in it, and for how many bytes it was made.
-    private var openRun: ByteWriter?
-    private var openCount = 0
-    private var openCapacity = 0
+    @exclusivity(unchecked) private var openRun = ByteWriter(capacity: 0)
+    @exclusivity(unchecked) private var openCount = 0
+    @exclusivity(unchecked) private var openCapacity = 0
     /// Answers of this turn, and what they settle.
-    private var replies: [AppendReply] = []
-    private var settled = Settlement()
-    private var isListed = false
+    @exclusivity(unchecked) private var replies: [AppendReply] = []
+    @exclusivity(unchecked) private var settled = Settlement()
+    @exclusivity(unchecked) private var isListed = false
 
     private var call: (any Call)?
     private var isResolving = false
@@ -70,11 +71,11 @@ final class AppendPipe {
     private var isOwnerDoubtful = false
     /// Something was appended to this very stream.
     private var hasAnswered = false
-    private var isClosing = false
-    private var isEnded = false
-    private(set) var bytesInFlight = 0
+    @exclusivity(unchecked) private var isClosing = false
+    @exclusivity(unchecked) private var isEnded = false
+    @exclusivity(unchecked) private(set) var bytesInFlight = 0
     /// Of `bytesInFlight`: not taken from the budgets yet.
-    private var untakenBytes = 0
+    @exclusivity(unchecked) private var untakenBytes = 0
     private var refusals = 0
     private var firstRefusal: Nanoseconds = 0
     private var watchdog: Timer?
@@ -116,6 +117,8 @@ final class AppendPipe {
     private static let runBytesMax = 256 << 10
     /// One that is shorter is copied into more memory where it does not suffice.
     private static let copiedBytesMax = 16 << 10
+    /// Room for so many answers is kept from one turn to the next.
+    private static let repliesKeptMax = 32
 
     init(_ path: DataPath, _ named: NamedStream, lookup: StreamLookup, waitsOut: Bool) {
         self.path = path
@@ -148,38 +151,37 @@ final class AppendPipe {
     /// at once. Call `account` behind the last one.
     func submit(_ input: Bytes, following: Int) throws(AppendInputError) {
         guard !isEnded, !isClosing else { return }
-        var run = runWithRoom(for: input.count, following: following)
-        let start = run.count
+        makeRoom(for: input.count, following: following)
+        let start = openRun.count
         do throws(AppendInputError) {
-            let head = try AppendInputDecoder.decode(input, into: &run)
-            add(head, bytes: run.count - start)
+            let head = try AppendInputDecoder.decode(input, into: &openRun)
+            add(head, bytes: openRun.count - start)
             openCount += 1
         } catch {
-            if start > 0 { openRun = run }
+            if openCount == 0 { dropRun() }
             throw error
         }
-        let isLong = run.count >= Self.runBytesMax
-        openRun = run
-        if isLong { sendRun() } else { list() }
+        if openRun.count >= Self.runBytesMax { sendRun() } else { list() }
     }
 
-    /// The open run, or a new one.
-    private func runWithRoom(for count: Int, following: Int) -> ByteWriter {
+    /// In the open run, or else in a new one.
+    private func makeRoom(for count: Int, following: Int) {
         // The prefixes of the records take more room than the input's own framing, by little.
         let room = count + count / 4 + 64
-        let start = openRun?.count ?? 0
-        if start > Self.copiedBytesMax, start + room > openCapacity { sendRun() }
-        if let run = openRun {
-            openRun = nil
-            if start + room <= openCapacity { return run }
-            let wanted = max(start + room + following + following / 8, 4 * start)
-            openCapacity = min(wanted, start + room + Self.runBytesMax)
-            var larger = ByteWriter(capacity: openCapacity)
-            larger.write(run.finish())
-            return larger
-        }
-        openCapacity = min(room + following + following / 8, room + Self.runBytesMax)
-        return ByteWriter(capacity: openCapacity)
+        if openRun.count + room <= openCapacity { return }
+        if openRun.count > Self.copiedBytesMax { sendRun() }
+        let start = openRun.count
+        let wanted = max(start + room + following + following / 8, 4 * start)
+        openCapacity = min(wanted, start + room + Self.runBytesMax)
+        var larger = ByteWriter(capacity: openCapacity)
+        larger.write(openRun.finish())
+        openRun = larger
+    }
+
+    private func dropRun() {
+        openRun = ByteWriter(capacity: 0)
+        openCapacity = 0
+        openCount = 0
     }
 
     /// Passes on a batch that is a message for the channel already.
@@ -218,11 +220,10 @@ final class AppendPipe {
     }
 
     private func sendRun() {
-        guard let run = openRun, !isEnded else { return }
-        openRun = nil
-        let message = run.finish(room: openCapacity)
+        guard openCount > 0, !isEnded else { return }
         let count = openCount
-        openCount = 0
+        let message = openRun.finish(room: openCapacity)
+        dropRun()
         account()
         send(message, batches: count)
     }
@@ -263,7 +264,7 @@ final class AppendPipe {
         bytesInFlight = 0
         untakenBytes = 0
         unanswered = Unanswered()
-        openRun = nil
+        dropRun()
         replies = []
         share.leave()
         // The closures refer to whoever holds this pipe.
@@ -333,6 +334,9 @@ final class AppendPipe {
         settled.messageBytes += message.count
         if replies.isEmpty { replies.reserveCapacity(message.count / AppendReply.byteCount) }
         let now = path.world.loop.now
+        // Batches of one run took the same time: they are recorded together.
+        var waits = (submitted: now, count: 0)
+        defer { path.metrics.appendSeconds.record(now - waits.submitted, count: waits.count) }
         var reader = ByteReader(message)
         repeat {
             let reply: AppendReply
@@ -346,7 +350,11 @@ final class AppendPipe {
             }
             settled.add(batch)
             replies.append(reply)
-            path.metrics.appendSeconds.record(now - submitted)
+            if submitted != waits.submitted {
+                path.metrics.appendSeconds.record(now - waits.submitted, count: waits.count)
+                waits = (submitted, 0)
+            }
+            waits.count += 1
         } while !reader.isAtEnd
         list()
     }
@@ -357,7 +365,7 @@ final class AppendPipe {
         account()
         let settled = settled
         self.settled = Settlement()
-        let replies = replies
+        var replies = replies
         self.replies = []
         refusals = 0
         call?.consumed(settled.messageBytes)
@@ -366,6 +374,11 @@ final class AppendPipe {
         path.metrics.acknowledged(
             batches: replies.count, records: settled.records, bytes: settled.meteredBytes)
         onAcks?(replies)
+        // Their memory serves the next answers.
+        if self.replies.isEmpty, !isEnded, replies.capacity <= Self.repliesKeptMax {
+            replies.removeAll(keepingCapacity: true)
+            self.replies = replies
+        }
         if isClosing, isIdle, !isEnded { end() }
     }
 

@@ -106,8 +106,9 @@ package enum SessionFrameError: Error, Sendable, Equatable {
 /// is refused as soon as it is known, so that no more than one frame, and what came with it, is
 /// ever held.
 package struct SessionFrameDecoder {
-    /// What is unread of the first piece, and the pieces behind it from `laterRead` on.
+    /// The first piece, unread from `at` on, and the pieces behind it from `laterRead` on.
     private var piece = Bytes()
+    private var at = 0
     private var later: [Bytes] = []
     private var laterRead = 0
     /// The head of a frame that does not lie in one piece: its first `headCount` bytes.
@@ -128,19 +129,19 @@ package struct SessionFrameDecoder {
 
     /// The next whole frame; nil until more bytes come. After an error the stream is unusable.
     package mutating func next() throws(SessionFrameError) -> SessionFrame? {
-        if headCount == 0, piece.count >= SessionFrame.headerBytes {
-            let head = piece.loadBigEndian(UInt32.self, at: 0)
-            let end = SessionFrame.headerBytes + (try Self.payloadBytes(head))
+        if headCount == 0, unread >= SessionFrame.headerBytes {
+            let head = piece.loadBigEndian(UInt32.self, at: at)
+            let payload = at + SessionFrame.headerBytes
+            let end = payload + (try Self.payloadBytes(head))
             if piece.count >= end {
-                let frame = try Self.frame(
-                    head, piece.prefix(end).dropFirst(SessionFrame.headerBytes))
-                drop(end)
-                bufferedBytes -= end
+                let frame = try Self.frame(head, piece[payload..<end])
+                bufferedBytes -= end - at
+                drop(end - at)
                 return frame
             }
         }
-        while headCount < SessionFrame.headerBytes, !piece.isEmpty {
-            head |= UInt32(piece[0]) << (24 - 8 * UInt32(headCount))
+        while headCount < SessionFrame.headerBytes, unread > 0 {
+            head |= UInt32(piece[at]) << (24 - 8 * UInt32(headCount))
             headCount += 1
             drop(1)
         }
@@ -159,7 +160,10 @@ package struct SessionFrameDecoder {
     /// Copies what is left of the pieces that were appended: they may share read buffers. Call it
     /// once for a piece, however often `next` is asked for what is left of it.
     package mutating func detach() {
-        if !piece.isEmpty { piece = piece.detached() }
+        if unread > 0 {
+            piece = piece.dropFirst(at).detached()
+            at = 0
+        }
         for at in laterRead..<later.count { later[at] = later[at].detached() }
     }
 
@@ -194,15 +198,15 @@ package struct SessionFrameDecoder {
     /// The payload of `count` bytes; nil until it is whole.
     private mutating func readPayload(_ count: Int) -> Bytes? {
         if count == 0 { return Bytes() }
-        if begun == nil, piece.count >= count {
+        if begun == nil, unread >= count {
             defer { drop(count) }
-            return piece.prefix(count)
+            return piece[at..<at + count]
         }
         // Whoever announces much and sends little gets little.
-        var payload = begun ?? ByteWriter(capacity: min(count, 4 * piece.count))
+        var payload = begun ?? ByteWriter(capacity: min(count, 4 * unread))
         begun = nil
-        while payload.count < count, !piece.isEmpty {
-            let part = piece.prefix(count - payload.count)
+        while payload.count < count, unread > 0 {
+            let part = piece[at..<at + min(unread, count - payload.count)]
             payload.write(part)
             drop(part.count)
         }
@@ -211,10 +215,16 @@ package struct SessionFrameDecoder {
         return nil
     }
 
+    /// Bytes of the first piece.
+    private var unread: Int { piece.count - at }
+
     /// Moves on by `count` bytes of the first piece.
     private mutating func drop(_ count: Int) {
-        piece = piece.count == count ? Bytes() : piece.dropFirst(count)
-        guard piece.isEmpty, laterRead < later.count else { return }
+        at += count
+        guard unread == 0 else { return }
+        piece = Bytes()
+        at = 0
+        guard laterRead < later.count else { return }
         piece = later[laterRead]
         later[laterRead] = Bytes()
         laterRead += 1

@@ -96,12 +96,13 @@ package final class Histogram {
 
     package init() {}
 
-    package func record(_ duration: Nanoseconds) {
+    /// Records a duration that `count` of what is measured took.
+    package func record(_ duration: Nanoseconds, count times: Int = 1) {
         let micros = UInt64(max(duration, 0) + 999) / 1_000
         let bucket = micros <= 1 ? 0 : 64 - (micros - 1).leadingZeroBitCount
-        counts[min(bucket, Self.bucketCount)] += 1
-        count += 1
-        sum &+= duration
+        counts[min(bucket, Self.bucketCount)] += UInt64(times)
+        count += UInt64(times)
+        sum &+= duration &* Nanoseconds(times)
     }
 
     /// An upper bound of the quantile `q` (0 to 1), in nanoseconds; 0 while nothing was recorded.

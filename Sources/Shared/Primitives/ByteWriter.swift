@@ -11,8 +11,11 @@ public struct ByteWriter {
     /// How much was written, in bytes.
     @inlinable public var count: Int { written }
 
+    /// With a capacity of 0 it takes no memory until something is written.
     @inlinable
-    public init(capacity: Int = 256) { storage = ByteStorage.make(capacity: capacity) }
+    public init(capacity: Int = 256) {
+        storage = capacity > 0 ? ByteStorage.make(capacity: capacity) : ByteStorage.none
+    }
 
     /// Makes room for `more` bytes and returns where they go. The caller then calls `advance`.
     @inlinable

@@ -169,6 +169,12 @@ public final class ByteStorage: ManagedBuffer<Int, UInt8> {
         return unsafeDowncast(made, to: ByteStorage.self)
     }
 
+    /// No room at all.
+    // Safety: it has no bytes that could be written.
+    @usableFromInline
+    nonisolated(unsafe) static let none = unsafeDowncast(
+        ByteStorage.create(minimumCapacity: 1) { _ in 0 }, to: ByteStorage.self)
+
     /// How many bytes were asked for.
     ///
     /// Through its pointer: an access to `header` would be checked for overlapping ones at run
