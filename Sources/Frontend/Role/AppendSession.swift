@@ -196,7 +196,7 @@ final class AppendSession {
         var frames = ByteWriter(
             capacity: replies.count * (SessionFrame.headerBytes + AppendAck.bytesMax))
         for reply in replies { frames.writeFrame(AppendAck(reply), advisesReconnect: isDraining) }
-        exchange.write([frames.finish()])
+        exchange.write(frames.finish())
         resume()
         settle()
     }

@@ -86,9 +86,12 @@ final class DataPath {
     }
 
     private func endTurn() {
-        let pipes = turn
+        var pipes = turn
         turn = []
         for pipe in pipes { pipe.turnEnded() }
+        // Its memory serves the next turn.
+        pipes.removeAll(keepingCapacity: true)
+        if turn.isEmpty { turn = pipes }
     }
 
     /// Registers an open session: what to do with it when this process is about to stop. If it is

@@ -50,6 +50,10 @@ final class ServedExchange: HTTPExchange {
         if !isOver { transport.write(parts) }
     }
 
+    func write(_ part: Bytes) {
+        if !isOver { transport.write(part) }
+    }
+
     func finish() {
         guard !isOver else { return }
         transport.finish()

@@ -53,6 +53,8 @@ package protocol HTTPExchange: AnyObject {
     /// More of the response's body: sent at once, together with what else this turn of the loop
     /// writes.
     func write(_ parts: [Bytes])
+    /// As `write([part])`.
+    func write(_ part: Bytes)
     /// The response is complete. If the request's body is not, HTTP/1.1 closes the connection.
     func finish()
     /// `finish`, with trailers behind the body where the response can carry any: HTTP/2, and a
@@ -64,6 +66,7 @@ package protocol HTTPExchange: AnyObject {
 }
 
 extension HTTPExchange {
+    package func write(_ part: Bytes) { write([part]) }
     package func finish(trailers: [(name: String, value: String)]) { finish() }
 }
 

@@ -51,6 +51,11 @@ package final class RPCConnection: LinkHandler {
     @exclusivity(unchecked) var writer = FrameWriter()
     @exclusivity(unchecked) private var isInBurst = false
     @exclusivity(unchecked) private var isFlushPlanned = false
+    /// Made once, for it runs in nearly every turn.
+    private lazy var flushWork: @Sendable () -> Void = {
+        let bound = LoopBound(Weak(self))
+        return { bound.value.connection?.flush() }
+    }()
 
     @exclusivity(unchecked) private(set) var calls: [UInt64: ConnectionCall] = [:]
     private var incomingCount = 0
@@ -405,6 +410,11 @@ package final class RPCConnection: LinkHandler {
 
     // MARK: Liveness and writing
 
+    private struct Weak {
+        weak var connection: RPCConnection?
+        init(_ connection: RPCConnection) { self.connection = connection }
+    }
+
     private func answerPing(_ id: UInt64) {
         // The latest alone, so that pings cannot pile up answers.
         pongDue = id
@@ -433,7 +443,7 @@ package final class RPCConnection: LinkHandler {
     func planFlush() {
         guard !isInBurst, !isFlushPlanned, !isClosed else { return }
         isFlushPlanned = true
-        loop.soon { self.flush() }
+        loop.execute(flushWork)
     }
 
     private func flush() {

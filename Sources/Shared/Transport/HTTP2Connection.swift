@@ -37,6 +37,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     /// When the present, or else the last, burst of frames came.
     private(set) var burstBegan: Nanoseconds
     private var isFlushPlanned = false
+    /// Made once, for it runs in nearly every turn.
+    private lazy var flushWork: @Sendable () -> Void = {
+        let bound = LoopBound(Weak(self))
+        return { bound.value.connection?.flush() }
+    }()
     /// The client has been told that the connection ends.
     private var isWarned = false
     private var isDraining = false
@@ -257,15 +262,18 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     func planFlush() {
         guard !isInBurst, !isFlushPlanned else { return }
         isFlushPlanned = true
-        loop.soon { self.flush() }
+        loop.execute(flushWork)
     }
 
     private func flush() {
         isFlushPlanned = false
         guard let context, !isGone else { return }
-        let written = self.written
+        var written = self.written
         self.written = []
         for exchange in written { exchange.flush() }
+        // Its memory serves the next turn.
+        written.removeAll(keepingCapacity: true)
+        if self.written.isEmpty { self.written = written }
         if wrote {
             wrote = false
             context.flush()
@@ -354,6 +362,11 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    private struct Weak {
+        weak var connection: HTTP2Connection?
+        init(_ connection: HTTP2Connection) { self.connection = connection }
+    }
 
     /// Notices when NIO gives the connection up.
     private final class GoAwayWatch: NIOHTTP2FrameDelegate {

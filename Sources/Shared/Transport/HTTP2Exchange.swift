@@ -16,6 +16,7 @@ final class HTTP2Exchange: HTTPExchange {
     private(set) var unsentBytes = 0
 
     private let id: HTTP2StreamID
+    private let isHead: Bool
     private let connection: HTTP2Connection
     private var isReading = true
     private var isDelivering = false
@@ -41,12 +42,15 @@ final class HTTP2Exchange: HTTPExchange {
 
     /// Bytes of one DATA frame that is handed to NIO, which splits it as windows allow.
     private static let frameBytesMax = 256 << 10
+    /// Room for so many parts is kept from one turn to the next.
+    private static let partsKeptMax = 8
     /// How long a client may go on sending after its response is complete.
     private static let linger: Nanoseconds = .seconds(5)
 
     init(_ id: HTTP2StreamID, _ request: HTTPRequest, on connection: HTTP2Connection) {
         self.id = id
         self.request = request
+        isHead = request.method == "HEAD"
         self.connection = connection
         heardAt = connection.loop.now
         takenAt = heardAt
@@ -122,15 +126,22 @@ final class HTTP2Exchange: HTTPExchange {
     }
 
     func write(_ parts: [Bytes]) {
+        if willSend(byteCount(parts)) { pending += parts }
+    }
+
+    func write(_ part: Bytes) {
+        if willSend(part.count) { pending.append(part) }
+    }
+
+    /// Counts what is to be sent; false where it is not.
+    private func willSend(_ count: Int) -> Bool {
         precondition(isResponding, "the head of a response comes first")
-        guard !isGone, !isResponseOver, request.method != "HEAD" else { return }
-        let count = byteCount(parts)
-        guard count > 0 else { return }
+        guard !isGone, !isResponseOver, !isHead, count > 0 else { return false }
         if unsentBytes == 0 { takenAt = connection.loop.now }
         unsentBytes += count
-        pending += parts
         if unsentBytes > connection.settings.unsentBytesHigh { passedHighMark = true }
         list()
+        return true
     }
 
     func finish() { finish(trailers: []) }
@@ -190,9 +201,13 @@ final class HTTP2Exchange: HTTPExchange {
         }
         guard !isEndWritten, ends || !pending.isEmpty else { return }
         isEndWritten = ends
-        let parts = pending
+        var parts = pending
         pending = []
         if !parts.isEmpty || bodyEnds { writeData(parts, ends: bodyEnds) }
+        if parts.capacity <= Self.partsKeptMax {
+            parts.removeAll(keepingCapacity: true)
+            pending = parts
+        }
         guard ends, !bodyEnds else { return }
         connection.write(
             id, .headers(.init(headers: HTTP2Head.fields(trailers), endStream: true)))

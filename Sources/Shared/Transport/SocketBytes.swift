@@ -136,7 +136,7 @@ final class Outlet {
         if unsentBytes == 0 { takenAt = loop.now }
         unsentBytes += count
         collected += count
-        self.parts += parts
+        if self.parts.isEmpty { self.parts = parts } else { self.parts += parts }
     }
 
     func add(_ part: Bytes) { add([part]) }
