@@ -6,12 +6,20 @@ package import Primitives
 package enum LogKeys {
     /// `wal/{channel}/{index}`, both with 20 digits, so that byte order is log order.
     package static func chunk(_ channel: ChannelID, _ index: ChunkIndex) -> String {
-        logPrefix(channel) + padded(index)
+        String(unsafeUninitializedCapacity: 45) { text in
+            var at = put(allLogsPrefix, text, 0)
+            at = putPadded(channel.number, text, at)
+            at = put("/", text, at)
+            return putPadded(index, text, at)
+        }
     }
 
     /// What the keys of a channel's chunks and seal begin with.
     package static func logPrefix(_ channel: ChannelID) -> String {
-        "\(allLogsPrefix)\(padded(channel.number))/"
+        String(unsafeUninitializedCapacity: 25) { text in
+            let at = putPadded(channel.number, text, put(allLogsPrefix, text, 0))
+            return put("/", text, at)
+        }
     }
 
     /// The channel and index of a chunk's key; nil if it is none.
@@ -23,7 +31,9 @@ package enum LogKeys {
     }
 
     /// `seg/{shard}/{id}`: the shard spreads the keys, so that a store's request limits scale.
-    package static func segment(_ id: ID128) -> String { "\(allSegmentsPrefix)\(shard(id))/\(id)" }
+    package static func segment(_ id: ID128) -> String {
+        "\(allSegmentsPrefix)\(shard(id))/\(id)"
+    }
 
     /// The id of a segment object's key; nil if it is none.
     package static func parseSegment(_ key: String) -> ID128? {
@@ -43,9 +53,29 @@ package enum LogKeys {
         return (byte < 16 ? "0" : "") + String(byte, radix: 16)
     }
 
-    private static func padded(_ number: UInt64) -> String {
-        let digits = String(number)
-        return String(repeating: "0", count: 20 - digits.count) + digits
+    // A chunk's key is made for each PUT: in one piece.
+
+    private static func put(
+        _ part: String, _ text: UnsafeMutableBufferPointer<UInt8>, _ at: Int
+    ) -> Int {
+        var at = at
+        for byte in part.utf8 {
+            text[at] = byte
+            at += 1
+        }
+        return at
+    }
+
+    /// 20 digits.
+    private static func putPadded(
+        _ number: UInt64, _ text: UnsafeMutableBufferPointer<UInt8>, _ at: Int
+    ) -> Int {
+        var rest = number
+        for place in stride(from: at + 19, through: at, by: -1) {
+            text[place] = UInt8(truncatingIfNeeded: rest % 10) + UInt8(ascii: "0")
+            rest /= 10
+        }
+        return at + 20
     }
 
     private static func unpadded(_ text: Substring) -> UInt64? {

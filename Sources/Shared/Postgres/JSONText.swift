@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Metadata
-internal import Primitives
 internal import Records
 
-/// Writes the JSON that parameters hold: configurations, and the parts of a flush.
+/// Writes the JSON of small parameters; what has rows is written by `JSONRows`.
 enum JSONText {
     /// An object of the members that are not nil. A member's value is JSON already.
     static func object(_ members: KeyValuePairs<String, String?>) -> String {
@@ -54,40 +53,6 @@ extension StreamConfigWish {
             "timestamping_mode": timestampingMode.map { JSONText.string($0.rawValue) },
             "timestamping_uncapped": timestampingUncapped.map(String.init),
             "delete_on_empty": deleteOnEmptyMinAgeSeconds.map { String($0) },
-        ])
-    }
-}
-
-extension Flush.Part {
-    var json: String {
-        JSONText.object([
-            "stream": JSONText.string(stream.description),
-            "number": String(streamlet),
-            "start": String(from),
-            "seq_num": String(state.tail.seqNum),
-            "timestamp": String(state.tail.timestamp),
-            "token": JSONText.string(EscapedText.escape(state.fencingToken)),
-            "token_position": String(state.fencingTokenPosition),
-            "trim_point": String(state.trimPoint),
-            "closes": String(closes),
-        ])
-    }
-}
-
-extension SegmentRow {
-    var json: String {
-        JSONText.object([
-            "stream": JSONText.string(stream.description),
-            "start_seq_num": String(start.seqNum),
-            "start_timestamp": String(start.timestamp),
-            "end_seq_num": String(endSeqNum),
-            "last_timestamp": String(lastTimestamp),
-            "bucket": JSONText.string(bucket),
-            "object": JSONText.string(object),
-            "object_offset": String(offset),
-            "object_length": String(length),
-            "metered_bytes": String(meteredBytes),
-            "checksum": String(checksum),
         ])
     }
 }

@@ -91,8 +91,8 @@ extension PostgresMetadata {
         if let stream = flush.misshapenStream { return .notContiguous(stream) }
         let values = [
             key(flush.channel), String(flush.isRecovery), String(flush.flushedEnd),
-            JSONText.array(flush.parts.map(\.json)),
-            JSONText.array(flush.parts.flatMap { $0.segments.map(\.json) }),
+            JSONRows.of(flush.parts),
+            JSONRows.of(flush.parts.lazy.flatMap(\.segments), count: flush.parts.count),
         ]
         let answer = try await ask(.flush, values, writes: .guarded)
         var row = ColumnReader(answer.rows)

@@ -97,8 +97,8 @@ extension PostgresMetadata: HousekeepingStore {
             throw MetadataError(.failed, "the compacted segment does not span its inputs")
         }
         let values = [
-            output.stream.description, JSONText.array(inputs.map(\.json)),
-            JSONText.array([output.json]),
+            output.stream.description, JSONRows.of(inputs, count: inputs.count),
+            JSONRows.of([output], count: 1),
         ]
         var row = try await one(.compact, values)
         return try row.flag()

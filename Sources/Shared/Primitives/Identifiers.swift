@@ -23,11 +23,24 @@ package struct ID128: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     package static func < (a: ID128, b: ID128) -> Bool { (a.high, a.low) < (b.high, b.low) }
 
-    package var description: String { Self.hex(high) + Self.hex(low) }
+    package var description: String {
+        String(unsafeUninitializedCapacity: Self.hexBytes) { text in
+            writeHex(UnsafeMutableRawBufferPointer(text))
+            return Self.hexBytes
+        }
+    }
 
-    private static func hex(_ value: UInt64) -> String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
+    /// The length of its description, in bytes.
+    package static let hexBytes = 32
+
+    /// Writes the description to `text`, which has room for it.
+    package func writeHex(_ text: UnsafeMutableRawBufferPointer) {
+        for (number, start) in [(high, 0), (low, 16)] {
+            for digit in 0..<16 {
+                let nibble = UInt8(truncatingIfNeeded: number >> UInt64(60 - 4 * digit)) & 15
+                text[start + digit] = nibble + (nibble < 10 ? UInt8(ascii: "0") : 87)
+            }
+        }
     }
 }
 
