@@ -99,6 +99,12 @@ private func makeStreamlet(
         var runs: [Bytes] = []
         taken.forEachRun(of: 0) { runs.append($0) }
         #expect(runs.count == 2)
+        for (trimPoint, kept) in [(1, 3), (2, 2), (3, 1), (4, 0)] as [(SeqNum, Int)] {
+            var rest: [Bytes] = []
+            taken.forEachRun(of: 0, above: trimPoint) { rest.append($0) }
+            let batches = taken.batches(of: 0).suffix(kept).map(\.bytes)
+            #expect(rest.joined() == batches.joined(), "above \(trimPoint)")
+        }
         #expect(runs.joined() == taken.batches(of: 0).map(\.bytes).joined())
         #expect(runs.reduce(0) { $0 + $1.count } == Int(first.length))
         #expect(a.stable.tail.seqNum == 0)
@@ -139,5 +145,13 @@ private func makeStreamlet(
         let before = ring.current
         _ = ring.reserve(3 << 20)
         #expect(ring.current !== before && ring.current.byteCapacity >= 3 << 20)
+    }
+}
+
+extension ChunkRecords {
+    fileprivate func batches(of slot: Int) -> [OpenStreamlet.Batch] {
+        var found: [OpenStreamlet.Batch] = []
+        forEachBatch(of: slot) { found.append($0) }
+        return found
     }
 }

@@ -172,12 +172,12 @@ final class TestChannel {
                 stream: stream, streamlet: 0, kind: .records, firstSeqNum: first.seqNum,
                 count: UInt32(bodies.count), firstTimestamp: start, lastTimestamp: tail.timestamp,
                 meteredBytes: metered, dependency: dependency)
-            let isAdded = builder.add(entry, [records.finish()])
-            #expect(isAdded)
+            let added = builder.add(entry, [records.finish()])
+            #expect(added != nil)
             tails[stream] = tail
         }
         next += 1
-        return builder.finish().parts
+        return builder.finish()
     }
 
     /// Stored fields: a body, or one of the two commands.

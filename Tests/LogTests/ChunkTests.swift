@@ -12,21 +12,22 @@ import Testing
 
     private func example() -> (parts: [Bytes], entries: [FragmentEntry]) {
         var builder = ChunkBuilder(header)
+        var entries: [FragmentEntry] = []
         let open = OpenPayload(
             basin: "my-basin", name: "a/stream", state: someState, configVersion: 4)
-        builder.mustAdd(
+        entries += builder.mustAdd(
             FragmentEntry(stream: stream(1), streamlet: 0, kind: .open, at: someState.tail),
             [open.encoded()])
         let first = Run(1, count: 5, from: 12)
-        builder.mustAdd(first.entry(stream(1)), first.slices(3))
+        entries += builder.mustAdd(first.entry(stream(1)), first.slices(3))
         let second = Run(2, count: 1)
         let dependency = Dependency(channel: ChannelID(2), index: 0)
-        builder.mustAdd(
+        entries += builder.mustAdd(
             second.entry(stream(2), streamlet: 6, dependency: dependency), [second.bytes])
-        builder.mustAdd(
+        entries += builder.mustAdd(
             FragmentEntry(stream: stream(1), streamlet: 0, kind: .close, at: someState.tail),
             [ClosePayload(state: someState).encoded()])
-        return builder.finish()
+        return (builder.finish(), entries)
     }
 
     @Test func roundTrip() throws {
@@ -60,7 +61,7 @@ import Testing
         let run = Run(1, count: 4)
         let slices = run.slices(2)
         builder.mustAdd(run.entry(stream(1)), slices)
-        let parts = builder.finish().parts
+        let parts = builder.finish()
         #expect(parts.count == 4)
         #expect(parts[1].base == slices[0].base)
         #expect(parts[2].base == slices[1].base)
@@ -115,7 +116,7 @@ import Testing
         builder.mustAdd(one.entry(stream(0)), [one.bytes], fits: false)
         let count = builder.fragmentCount
         #expect(count == Chunk.fragmentsMax)
-        let chunk = try? Chunk(builder.finish().parts.joined())
+        let chunk = try? Chunk(builder.finish().joined())
         #expect(chunk?.entries.count == Chunk.fragmentsMax)
 
         let overhead = ChunkHeader.byteCount + FragmentEntry.byteCount + ChunkTable.trailerBytes
@@ -131,7 +132,7 @@ import Testing
         full.mustAdd(mark, [Bytes([UInt8](repeating: 0, count: room))])
         let hasRoom = full.hasRoom(for: 1)
         #expect(!hasRoom)
-        let whole = full.finish().parts.joined()
+        let whole = full.finish().joined()
         #expect(whole.count == Chunk.byteCountMax)
         #expect((try? Chunk(whole)) != nil)
     }
@@ -241,10 +242,12 @@ import Testing
 }
 
 extension ChunkBuilder {
+    @discardableResult
     fileprivate mutating func mustAdd(
         _ entry: FragmentEntry, _ slices: [Bytes], fits: Bool = true
-    ) {
+    ) -> [FragmentEntry] {
         let added = add(entry, slices)
-        #expect(added == fits)
+        #expect((added != nil) == fits)
+        return added.map { [$0] } ?? []
     }
 }

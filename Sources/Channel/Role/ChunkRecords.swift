@@ -53,6 +53,8 @@ struct ChunkRecords {
         let lastTimestamp: TimestampMillis
         let count: UInt32
         var next: UInt32
+
+        var endSeqNum: SeqNum { firstSeqNum + UInt64(count) }
     }
 
     private static let none = UInt32.max
@@ -111,10 +113,13 @@ struct ChunkRecords {
         fragments[slot].offset = offset
     }
 
-    /// Calls `body` with each run of bytes of a fragment, in order. Batches that lie side by side
-    /// are one run.
-    func forEachRun(of slot: Int, _ body: (Bytes) -> Void) {
+    /// Calls `body` with each run of bytes of a fragment, in order, but leaves out the batches that
+    /// end at or below `trimPoint`. Batches that lie side by side are one run.
+    func forEachRun(of slot: Int, above trimPoint: SeqNum = 0, _ body: (Bytes) -> Void) {
         var at = fragments[slot].firstBatch
+        while at != Self.none, batches[Int(at)].endSeqNum <= trimPoint {
+            at = batches[Int(at)].next
+        }
         while at != Self.none {
             let first = batches[Int(at)]
             var length = first.length
@@ -129,23 +134,22 @@ struct ChunkRecords {
         }
     }
 
-    /// A fragment's batches, in order.
-    func batches(of slot: Int) -> [OpenStreamlet.Batch] {
-        var found: [OpenStreamlet.Batch] = []
+    /// Calls `body` with each of a fragment's batches, in order.
+    func forEachBatch<E: Error>(
+        of slot: Int, _ body: (OpenStreamlet.Batch) throws(E) -> Void
+    ) throws(E) {
         var at = fragments[slot].firstBatch
         while at != Self.none {
             let batch = batches[Int(at)]
-            found.append(
+            try body(
                 OpenStreamlet.Batch(
                     bytes: bytes(batch.slab, batch.offset, batch.length),
                     firstSeqNum: batch.firstSeqNum, count: batch.count,
                     meteredBytes: batch.meteredBytes,
                     tail: StreamPosition(
-                        seqNum: batch.firstSeqNum + UInt64(batch.count),
-                        timestamp: batch.lastTimestamp)))
+                        seqNum: batch.endSeqNum, timestamp: batch.lastTimestamp)))
             at = batch.next
         }
-        return found
     }
 
     /// The chunk became stable, and with it the records of its streamlets.

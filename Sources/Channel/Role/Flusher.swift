@@ -20,8 +20,18 @@ final class Flusher {
         let from: SeqNum
         let state: StreamState
         let closes: Bool
-        var batches: [OpenStreamlet.Batch]
+        /// Its part of `Harvest.runs`.
+        let runs: Range<Int>
         var segments: [SegmentRow] = []
+    }
+
+    /// What a flush takes along: the shares, by their streams' ids, and the records of all.
+    private struct Harvest {
+        var shares: [Share] = []
+        /// Where the records are: runs of batches, those of one share in order and side by side.
+        var runs: [Bytes] = []
+        /// The fragments of the share that is being added.
+        var places: [FragmentPlace] = []
     }
 
     private static let partsPerStatementMax = 256
@@ -64,13 +74,13 @@ final class Flusher {
     func flush(closing: [OpenStreamlet]) {
         guard !isFlushing else { return }
         let end = log.stableEnd
-        let shares = shares(below: end, closing: closing.filter(\.isSettled))
-        guard end > log.flushedEnd || !shares.isEmpty else { return }
+        let harvest = harvest(below: end, closing: closing.filter(\.isSettled))
+        guard end > log.flushedEnd || !harvest.shares.isEmpty else { return }
         isFlushing = true
         world.loop.spawn { [weak self] in
             guard let self else { return }
             let start = world.loop.now
-            let done = await run(shares, below: end)
+            let done = await run(harvest, below: end)
             isFlushing = false
             guard done else { return }
             flushes.add()
@@ -79,40 +89,43 @@ final class Flusher {
         }
     }
 
-    private func shares(below end: ChunkIndex, closing: [OpenStreamlet]) -> [Share] {
+    private func harvest(below end: ChunkIndex, closing: [OpenStreamlet]) -> Harvest {
         var seen: Set<StreamID> = []
-        var shares: [Share] = []
+        var harvest = Harvest()
         for streamlet in closing where seen.insert(streamlet.id).inserted {
-            shares.append(share(of: streamlet, below: end, closes: true))
+            add(streamlet, below: end, closes: true, to: &harvest)
         }
         for chunk in log.retained where chunk.index >= log.flushedEnd && chunk.index < end {
             for fragment in chunk.records.fragments
             where seen.insert(fragment.streamlet.id).inserted {
-                shares.append(share(of: fragment.streamlet, below: end, closes: false))
+                add(fragment.streamlet, below: end, closes: false, to: &harvest)
             }
         }
-        return shares.sorted { $0.streamlet.id < $1.streamlet.id }
+        harvest.shares.sort { $0.streamlet.id < $1.streamlet.id }
+        return harvest
     }
 
-    private func share(
-        of streamlet: OpenStreamlet, below end: ChunkIndex, closes: Bool
-    ) -> Share {
+    private func add(
+        _ streamlet: OpenStreamlet, below end: ChunkIndex, closes: Bool, to harvest: inout Harvest
+    ) {
         // All below the end is stable, and nothing else is.
         let state = streamlet.stable.streamState
-        // What is trimmed by a stable trim needs no segment.
-        let batches = log.places(of: streamlet) { $0.endSeqNum > streamlet.flushedEnd }
-            .filter { $0.chunk < end }
-            .flatMap { log.batches($0) }
-            .filter { $0.tail.seqNum > state.trimPoint }
-        return Share(
-            streamlet: streamlet, from: streamlet.flushedEnd, state: state, closes: closes,
-            batches: batches)
+        let first = harvest.runs.count
+        log.find(&harvest.places, of: streamlet) { $0.endSeqNum > streamlet.flushedEnd }
+        for place in harvest.places where place.chunk < end {
+            // What is trimmed by a stable trim needs no segment.
+            log.forEachRun(place, above: state.trimPoint) { harvest.runs.append($0) }
+        }
+        harvest.shares.append(
+            Share(
+                streamlet: streamlet, from: streamlet.flushedEnd, state: state, closes: closes,
+                runs: first..<harvest.runs.count))
     }
 
-    private func run(_ shares: [Share], below end: ChunkIndex) async -> Bool {
-        var shares = shares
+    private func run(_ harvest: Harvest, below end: ChunkIndex) async -> Bool {
+        let shares: [Share]
         do {
-            try await putSegments(&shares)
+            shares = try await putSegments(harvest.shares, harvest.runs)
             for share in shares where share.closes { share.streamlet.isCloseIssued = true }
             for first in stride(from: 0, to: max(shares.count, 1), by: Self.partsPerStatementMax) {
                 let last = min(first + Self.partsPerStatementMax, shares.count)
@@ -176,8 +189,9 @@ final class Flusher {
     // MARK: Segments
 
     /// Packs the shares' records into segment objects, stores them, and notes where each went.
-    private func putSegments(_ shares: inout [Share]) async throws {
-        var packer = SegmentPacker(shares.map(\.packed))
+    private func putSegments(_ shares: [Share], _ runs: [Bytes]) async throws -> [Share] {
+        var shares = shares
+        var packer = SegmentPacker(shares.map { $0.packed(runs) })
         while !packer.isEmpty {
             let id = ID128(random: world.random)
             let packed = try packer.next(
@@ -196,7 +210,7 @@ final class Flusher {
                     SegmentRow(placement, object: key, bucket: world.buckets[0].name))
             }
         }
-        for i in shares.indices { shares[i].batches = [] }
+        return shares
     }
 }
 
@@ -207,14 +221,14 @@ extension Flusher.Share {
             closes: closes, segments: segments)
     }
 
-    fileprivate var packed: SegmentPacker.Share {
+    fileprivate func packed(_ all: [Bytes]) -> SegmentPacker.Share {
         // A closing streamlet's last word is stored even where all its records are trimmed.
-        let hasWord = !batches.isEmpty || (closes && state.tail.seqNum > 0)
+        let hasWord = !runs.isEmpty || (closes && state.tail.seqNum > 0)
         let word = SegmentState(
             basin: streamlet.basin, name: streamlet.name, configVersion: streamlet.version,
             state: state, closes: closes)
         return SegmentPacker.Share(
-            stream: streamlet.id, streamlet: streamlet.number, runs: batches.map(\.bytes),
+            stream: streamlet.id, streamlet: streamlet.number, runs: all[runs],
             state: hasWord ? word : nil)
     }
 }

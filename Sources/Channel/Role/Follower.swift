@@ -47,11 +47,14 @@ final class Follower {
             oldest.start.seqNum <= next
         else { return false }
         for place in places {
-            for batch in log.batches(place)
-            where batch.tail.seqNum > next && batch.tail.seqNum <= tail.seqNum {
+            var hasFallenBehind = false
+            try log.forEachBatch(place) { batch throws(DecodeError) in
+                guard !hasFallenBehind, batch.tail.seqNum > next, batch.tail.seqNum <= tail.seqNum
+                else { return }
                 try push(batch)
-                if !keepsUp { return false }
+                hasFallenBehind = !keepsUp
             }
+            if hasFallenBehind { return false }
         }
         precondition(next == tail.seqNum, "the window is contiguous up to the stable tail")
         return true

@@ -79,7 +79,7 @@ final class LogWriter {
     /// Chunks below this became stable.
     var onStable: (ChunkIndex) -> Void = { _ in }
     /// Records of a streamlet with followers became stable: to be pushed to these.
-    var onRecords: (OpenStreamlet, [OpenStreamlet.Batch]) -> Void = { _, _ in }
+    var onRecords: (OpenStreamlet, FragmentPlace) -> Void = { _, _ in }
     /// False once a seal of this log may have been collected: then a PUT that succeeds proves
     /// nothing.
     var mayTrustTheStore: () -> Bool = { true }
@@ -239,7 +239,7 @@ final class LogWriter {
             open.records.forEachRun(of: slot) { builder.append($0) }
             open.records.setOffset(end(&builder), ofFragment: slot)
         }
-        return builder.finish().parts
+        return builder.finish()
     }
 
     @discardableResult
@@ -298,7 +298,9 @@ final class LogWriter {
         gate.advance(to: index + 1, onRelease)
         for slot in chunk.records.fragments.indices {
             let streamlet = chunk.records.fragments[slot].streamlet
-            if streamlet.hasFollowers { onRecords(streamlet, chunk.records.batches(of: slot)) }
+            if streamlet.hasFollowers {
+                onRecords(streamlet, FragmentPlace(chunk: index, slot: UInt32(slot)))
+            }
         }
     }
 
@@ -347,6 +349,16 @@ final class LogWriter {
         of streamlet: OpenStreamlet, while condition: (ChunkRecords.Fragment) -> Bool
     ) -> [FragmentPlace] {
         var found: [FragmentPlace] = []
+        find(&found, of: streamlet, while: condition)
+        return found
+    }
+
+    /// As `places`, into an array whose room is used again.
+    func find(
+        _ found: inout [FragmentPlace], of streamlet: OpenStreamlet,
+        while condition: (ChunkRecords.Fragment) -> Bool
+    ) {
+        found.removeAll(keepingCapacity: true)
         var place = streamlet.newest
         while let at = place, let fragment = fragment(at) {
             if at.chunk < window.nextIndex {
@@ -356,7 +368,6 @@ final class LogWriter {
             place = fragment.previous
         }
         found.reverse()
-        return found
     }
 
     /// The fragment at a place; nil once its chunk has left memory.
@@ -364,9 +375,20 @@ final class LogWriter {
         records(of: place.chunk)?.fragments[Int(place.slot)]
     }
 
-    /// The batches of the fragment at a place, in order; none once its chunk has left memory.
-    func batches(_ place: FragmentPlace) -> [OpenStreamlet.Batch] {
-        records(of: place.chunk)?.batches(of: Int(place.slot)) ?? []
+    /// Calls `body` with the batches of the fragment at a place, in order; none are there once its
+    /// chunk has left memory.
+    func forEachBatch<E: Error>(
+        _ place: FragmentPlace, _ body: (OpenStreamlet.Batch) throws(E) -> Void
+    ) throws(E) {
+        try records(of: place.chunk)?.forEachBatch(of: Int(place.slot), body)
+    }
+
+    /// Calls `body` with the runs of bytes of the fragment at a place, as
+    /// `ChunkRecords.forEachRun`.
+    func forEachRun(
+        _ place: FragmentPlace, above trimPoint: SeqNum, _ body: (Bytes) -> Void
+    ) {
+        records(of: place.chunk)?.forEachRun(of: Int(place.slot), above: trimPoint, body)
     }
 
     private func records(of chunk: ChunkIndex) -> ChunkRecords? {

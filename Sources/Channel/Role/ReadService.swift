@@ -92,11 +92,12 @@ final class ReadService {
         }
     }
 
-    /// Records became stable: every follower gets them, batch by batch.
-    func push(_ streamlet: OpenStreamlet, _ batches: [OpenStreamlet.Batch]) {
+    /// The records at `place` became stable: every follower gets them, batch by batch.
+    func push(_ streamlet: OpenStreamlet, _ place: FragmentPlace) {
         for follower in streamlet.followers {
             do throws(DecodeError) {
-                for batch in batches where batch.tail.seqNum > follower.next {
+                try log.forEachBatch(place) { batch throws(DecodeError) in
+                    guard batch.tail.seqNum > follower.next else { return }
                     try follower.push(batch)
                     pushes.add()
                 }

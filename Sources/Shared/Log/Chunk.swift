@@ -87,8 +87,10 @@ package struct ChunkBuilder {
     package let header: ChunkHeader
     /// What the object would take as it stands.
     package private(set) var byteCount = ChunkHeader.byteCount + ObjectTrailer.byteCount
-    private var entries: [FragmentEntry] = []
+    package private(set) var fragmentCount = 0
     private var parts: [Bytes] = []
+    /// Header, index and trailer: the first part and the last one, in one piece of memory.
+    private var own: ByteWriter
     private var offset = ChunkHeader.byteCount
     private var begun: Begun?
 
@@ -99,32 +101,33 @@ package struct ChunkBuilder {
         var checksum: UInt32 = 0
     }
 
-    /// `fragmentCount`: how many to make room for.
-    package init(_ header: ChunkHeader, fragmentCount: Int = 0) {
+    /// How many fragments to make room for, and how many slices in all.
+    package init(_ header: ChunkHeader, fragmentCount: Int = 1, sliceCount: Int = 1) {
         precondition(header.kind == .chunk, "a seal has no fragments")
         self.header = header
-        entries.reserveCapacity(fragmentCount)
-        var writer = ByteWriter(capacity: ChunkHeader.byteCount)
-        header.encode(into: &writer)
-        parts.append(writer.finish())
+        own = ByteWriter(
+            capacity: ChunkHeader.byteCount + fragmentCount * FragmentEntry.byteCount
+                + ObjectTrailer.byteCount)
+        header.encode(into: &own)
+        parts.reserveCapacity(sliceCount + 2)
+        parts.append(Bytes())
     }
 
-    package var isEmpty: Bool { entries.isEmpty }
-    package var fragmentCount: Int { entries.count }
+    package var isEmpty: Bool { fragmentCount == 0 }
 
     /// Whether another fragment of so many bytes fits.
     package func hasRoom(for bytes: Int) -> Bool {
-        entries.count < Chunk.fragmentsMax
+        fragmentCount < Chunk.fragmentsMax
             && byteCount + bytes + FragmentEntry.byteCount <= Chunk.byteCountMax
     }
 
-    /// Adds a fragment that consists of `slices`, back to back, and at least one byte. False if it
-    /// does not fit: then nothing was added.
-    package mutating func add(_ entry: FragmentEntry, _ slices: [Bytes]) -> Bool {
-        guard hasRoom(for: Primitives.byteCount(slices)) else { return false }
+    /// Adds a fragment that consists of `slices`, back to back, and at least one byte. Returns its
+    /// entry; nil if it does not fit: then nothing was added.
+    package mutating func add(_ entry: FragmentEntry, _ slices: [Bytes]) -> FragmentEntry? {
+        guard hasRoom(for: Primitives.byteCount(slices)) else { return nil }
         begin(entry)
         for slice in slices { append(slice) }
-        return end() != nil
+        return end()
     }
 
     /// Begins a fragment; `append` gives it bytes, and `end` ends it.
@@ -151,25 +154,24 @@ package struct ChunkBuilder {
         self.begun = nil
         var placed = begun.entry
         placed.place(offset: offset, length: begun.length, checksum: begun.checksum)
-        entries.append(placed)
+        placed.encode(into: &own)
+        fragmentCount += 1
         offset += begun.length
         byteCount += begun.length + FragmentEntry.byteCount
         return placed
     }
 
-    /// The chunk, as parts to be stored back to back, and its entries with their places. There must
-    /// be at least one fragment.
-    package consuming func finish() -> (parts: [Bytes], entries: [FragmentEntry]) {
-        precondition(!entries.isEmpty, "an empty chunk is never written")
-        let trailer = ObjectTrailer(
-            tableOffset: UInt32(offset), entryCount: UInt32(entries.count),
-            headerChecksum: parts[0].load(UInt32.self, at: ChunkHeader.byteCount - 4))
-        var table = ByteWriter(
-            capacity: entries.count * FragmentEntry.byteCount + ObjectTrailer.byteCount)
-        for entry in entries { entry.encode(into: &table) }
-        trailer.encode(behind: &table, magic: ObjectTrailer.chunkMagic)
-        parts.append(table.finish())
+    /// The chunk, as parts to be stored back to back. There must be at least one fragment.
+    package consuming func finish() -> [Bytes] {
+        precondition(!isEmpty, "an empty chunk is never written")
+        ObjectTrailer(
+            tableOffset: UInt32(offset), entryCount: UInt32(fragmentCount),
+            headerChecksum: own.load(UInt32.self, at: ChunkHeader.byteCount - 4)
+        ).encode(behind: &own, from: ChunkHeader.byteCount, magic: ObjectTrailer.chunkMagic)
+        let bytes = own.finish()
+        parts[0] = bytes[0..<ChunkHeader.byteCount]
+        parts.append(bytes.dropFirst(ChunkHeader.byteCount))
         precondition(Primitives.byteCount(parts) == byteCount, "the size was foretold")
-        return (parts, entries)
+        return parts
     }
 }

@@ -22,14 +22,14 @@ struct ObjectTrailer: Equatable {
     static let chunkMagic: UInt32 = 0x4558_444D  // "MDXE"
     static let segmentMagic: UInt32 = 0x4547_534D  // "MSGE"
 
-    /// Appends itself to a writer that holds the table and nothing else.
-    func encode(behind table: inout ByteWriter, magic: UInt32) {
-        let length = UInt32(table.count)
+    /// Appends itself to a writer that ends with the table, which begins at `start`.
+    func encode(behind table: inout ByteWriter, from start: Int, magic: UInt32) {
+        let length = UInt32(table.count - start)
         table.write(tableOffset)
         table.write(length)
         table.write(entryCount)
         table.write(headerChecksum)
-        table.write(table.checksum())
+        table.write(table.checksum(from: start))
         table.write(magic)
     }
 

@@ -230,21 +230,24 @@ package struct SegmentIndex: Sendable {
         }
     }
 
+    /// Writes what stands behind a segment's records, and returns its checksum.
     static func encodeEnd(
-        _ span: SegmentSpan, blocks: [SegmentBlock], state: Bytes, recordsLength: Int
-    ) -> (bytes: Bytes, checksum: UInt32) {
-        var writer = ByteWriter(
-            capacity: blocks.count * SegmentBlock.byteCount + state.count + footerBytes)
+        _ span: SegmentSpan, blocks: [SegmentBlock], state: SegmentState?, recordsLength: Int,
+        into writer: inout ByteWriter
+    ) -> UInt32 {
+        let start = writer.count
         for block in blocks { block.encode(into: &writer) }
-        writer.write(state)
+        let stateStart = writer.count
+        state?.encode(into: &writer)
+        let stateLength = writer.count - stateStart
         span.encode(into: &writer)
         writer.write(UInt32(recordsLength))
         writer.write(UInt32(blocks.count))
-        writer.write(UInt32(state.count))
-        let checksum = writer.checksum()
+        writer.write(UInt32(stateLength))
+        let checksum = writer.checksum(from: start)
         writer.write(checksum)
         writer.write(magic)
-        return (writer.finish(), checksum)
+        return checksum
     }
 }
 
@@ -313,13 +316,13 @@ package struct Segment: Sendable {
     package func checkRecords() throws(DecodeError) {
         var walk = SegmentWalk()
         try walk.add(records)
-        let blocks = walk.finish()
+        walk.finish()
         guard let found = walk.span(stream: index.span.stream, streamlet: index.span.streamlet)
         else {
             guard index.span.isEmpty else { throw contradicted }
             return
         }
-        guard found == index.span, blocks == index.blocks else { throw contradicted }
+        guard found == index.span, walk.blocks == index.blocks else { throw contradicted }
     }
 
     private var contradicted: DecodeError {

@@ -71,7 +71,9 @@ package struct SegmentPlacement: Sendable, Hashable {
         writer.write(UInt32(length))
         writer.write(checksum)
         writer.write(UInt8((hasState ? 1 : 0) | (closes ? 2 : 0)))
-        writer.write([UInt8](repeating: 0, count: 7))
+        writer.write(UInt32(0))
+        writer.write(UInt16(0))
+        writer.write(UInt8(0))
     }
 
     init(decoding reader: inout ByteReader) throws(DecodeError) {
@@ -192,12 +194,22 @@ package struct SegmentObjectBuilder {
     private var placements: [SegmentPlacement] = []
     private var parts: [Bytes] = []
     private var offset = SegmentObjectHeader.byteCount
+    /// All that is not records: the header, then what stands behind each segment's records, then
+    /// the directory. Which of `parts` each piece becomes is in `pieces`, and filled in at the end.
+    private var own = ByteWriter(capacity: 4_096)
+    private var pieces: [(part: Int, end: Int)] = []
+    private var walk = SegmentWalk()
 
     package init(_ header: SegmentObjectHeader) {
         self.header = header
-        var writer = ByteWriter(capacity: SegmentObjectHeader.byteCount)
-        header.encode(into: &writer)
-        parts.append(writer.finish())
+        header.encode(into: &own)
+        endPiece()
+    }
+
+    /// What was written since the piece before is the next part.
+    private mutating func endPiece() {
+        pieces.append((part: parts.count, end: own.count))
+        parts.append(Bytes())
     }
 
     package var isEmpty: Bool { placements.isEmpty }
@@ -215,23 +227,25 @@ package struct SegmentObjectBuilder {
     /// another. Without any, `state` says where the stream stands. Returns nil if it does not fit.
     /// Throws if the records are not what they must be. In both cases nothing was added.
     package mutating func add(
-        stream: StreamID, streamlet: StreamletNumber, records slices: [Bytes],
+        stream: StreamID, streamlet: StreamletNumber, records slices: ArraySlice<Bytes>,
         state: SegmentState?
     ) throws(DecodeError) -> SegmentPlacement? {
-        guard hasRoom(forRecords: Primitives.byteCount(slices)) else { return nil }
-        var walk = SegmentWalk()
+        let bytes = slices.reduce(0) { $0 + $1.count }
+        guard hasRoom(forRecords: bytes) else { return nil }
+        walk.reset()
         for slice in slices { try walk.add(slice) }
-        let blocks = walk.finish()
+        walk.finish()
         guard let span = walk.span(stream: stream, streamlet: streamlet)
             ?? state.map({ Self.emptySpan(stream, streamlet, $0.state.tail) })
         else { throw DecodeError(.malformed("a segment without records or state"), at: 0) }
-        let end = SegmentIndex.encodeEnd(
-            span, blocks: blocks, state: state?.encoded() ?? Bytes(), recordsLength: walk.length)
+        let start = own.count
+        let checksum = SegmentIndex.encodeEnd(
+            span, blocks: walk.blocks, state: state, recordsLength: walk.length, into: &own)
         let placement = SegmentPlacement(
-            span: span, offset: offset, length: walk.length + end.bytes.count,
-            checksum: end.checksum, hasState: state != nil, closes: state?.closes ?? false)
+            span: span, offset: offset, length: walk.length + own.count - start,
+            checksum: checksum, hasState: state != nil, closes: state?.closes ?? false)
         parts.append(contentsOf: slices)
-        parts.append(end.bytes)
+        endPiece()
         placements.append(placement)
         offset += placement.length
         byteCount += placement.length + SegmentPlacement.byteCount
@@ -242,16 +256,28 @@ package struct SegmentObjectBuilder {
     /// least one.
     package consuming func finish() -> (parts: [Bytes], placements: [SegmentPlacement]) {
         precondition(!placements.isEmpty, "an empty object is never written")
-        let trailer = ObjectTrailer(
+        let start = own.count
+        for placement in placements { placement.encode(into: &own) }
+        ObjectTrailer(
             tableOffset: UInt32(offset), entryCount: UInt32(placements.count),
-            headerChecksum: parts[0].load(UInt32.self, at: SegmentObjectHeader.byteCount - 4))
-        var table = ByteWriter(
-            capacity: placements.count * SegmentPlacement.byteCount + ObjectTrailer.byteCount)
-        for placement in placements { placement.encode(into: &table) }
-        trailer.encode(behind: &table, magic: ObjectTrailer.segmentMagic)
-        parts.append(table.finish())
+            headerChecksum: own.load(UInt32.self, at: SegmentObjectHeader.byteCount - 4)
+        ).encode(behind: &own, from: start, magic: ObjectTrailer.segmentMagic)
+        endPiece()
+        let bytes = own.finish()
+        var end = 0
+        for piece in pieces {
+            parts[piece.part] = bytes[end..<piece.end]
+            end = piece.end
+        }
         precondition(Primitives.byteCount(parts) == byteCount, "the size was foretold")
         return (parts, placements)
+    }
+
+    package mutating func add(
+        stream: StreamID, streamlet: StreamletNumber, records slices: [Bytes],
+        state: SegmentState?
+    ) throws(DecodeError) -> SegmentPlacement? {
+        try add(stream: stream, streamlet: streamlet, records: slices[...], state: state)
     }
 
     private static func emptySpan(

@@ -13,12 +13,20 @@ package struct SegmentPacker {
         package let stream: StreamID
         package let streamlet: StreamletNumber
         /// Runs of whole stored records that continue one another.
-        package let runs: [Bytes]
+        package let runs: ArraySlice<Bytes>
         /// Stands in the stream's last segment, or in one of its own where there are no runs.
         package let state: SegmentState?
 
         package init(
             stream: StreamID, streamlet: StreamletNumber, runs: [Bytes], state: SegmentState?
+        ) {
+            self.init(stream: stream, streamlet: streamlet, runs: runs[...], state: state)
+        }
+
+        /// With a slice of the runs of many streams.
+        package init(
+            stream: StreamID, streamlet: StreamletNumber, runs: ArraySlice<Bytes>,
+            state: SegmentState?
         ) {
             self.stream = stream
             self.streamlet = streamlet
@@ -39,7 +47,7 @@ package struct SegmentPacker {
     private let shares: [Share]
     private let objectBytesTarget: Int
     private let segmentBytesTarget: Int
-    /// The share that is packed, and its first run that is not.
+    /// The share that is packed, and how many of its runs are.
     private var share = 0
     private var run = 0
 
@@ -67,10 +75,10 @@ package struct SegmentPacker {
         var segments: [(share: Int, placement: SegmentPlacement)] = []
         while !isEmpty {
             let present = shares[share]
-            let piece = present.runs[run...].prefix(fitting(builder))
+            let piece = present.runs.dropFirst(run).prefix(fitting(builder))
             let isLast = run + piece.count == present.runs.count
             guard isLast || !piece.isEmpty,
-                let placement = try add(Array(piece), isLast ? present.state : nil, to: &builder)
+                let placement = try add(piece, isLast ? present.state : nil, to: &builder)
             else { break }
             if !piece.isEmpty { segments.append((share, placement)) }
             run += piece.count
@@ -91,7 +99,7 @@ package struct SegmentPacker {
     private func fitting(_ builder: SegmentObjectBuilder) -> Int {
         var bytes = 0
         var count = 0
-        for next in shares[share].runs[run...] {
+        for next in shares[share].runs.dropFirst(run) {
             bytes += next.count
             guard builder.hasRoom(forRecords: bytes) else { break }
             if count > 0 && bytes > segmentBytesTarget { break }
@@ -103,7 +111,7 @@ package struct SegmentPacker {
     }
 
     private func add(
-        _ runs: [Bytes], _ state: SegmentState?, to builder: inout SegmentObjectBuilder
+        _ runs: ArraySlice<Bytes>, _ state: SegmentState?, to builder: inout SegmentObjectBuilder
     ) throws(SegmentPackingError) -> SegmentPlacement? {
         let share = shares[share]
         do throws(DecodeError) {

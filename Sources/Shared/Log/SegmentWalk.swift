@@ -5,7 +5,8 @@ internal import Records
 
 /// Goes over a segment's records, slice by slice, and notes its blocks.
 struct SegmentWalk {
-    private var blocks: [SegmentBlock] = []
+    /// The blocks that are whole; all of them, once `finish` was called.
+    private(set) var blocks: [SegmentBlock] = []
     private var start: StreamPosition?
     private(set) var last = StreamPosition.zero
     private(set) var meteredBytes = 0
@@ -48,11 +49,18 @@ struct SegmentWalk {
         length += slice.count
     }
 
-    /// The blocks of all that was added.
-    mutating func finish() -> [SegmentBlock] {
+    /// All was added: `blocks` are those of it.
+    mutating func finish() {
         if let block { blocks.append(block) }
         block = nil
-        return blocks
+    }
+
+    /// Begins anew, and keeps the room for blocks.
+    mutating func reset() {
+        var blocks = blocks
+        self = SegmentWalk()
+        blocks.removeAll(keepingCapacity: true)
+        self.blocks = blocks
     }
 
     /// What was walked over; nil if nothing was.

@@ -104,6 +104,14 @@ public struct ByteWriter {
         (storage.base + offset).storeBytes(of: value.littleEndian, as: T.self)
     }
 
+    /// An integer that was written before, at `offset`.
+    @inlinable
+    public func load<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
+        precondition(
+            offset >= 0 && offset + MemoryLayout<T>.size <= count, "integer beyond the end")
+        return T(littleEndian: storage.base.loadUnaligned(fromByteOffset: offset, as: T.self))
+    }
+
     /// CRC-32C of what was written from `start` on.
     public func checksum(from start: Int = 0) -> UInt32 {
         CRC32C.of(UnsafeRawBufferPointer(start: storage.base + start, count: count - start))
