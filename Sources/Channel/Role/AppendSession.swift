@@ -7,7 +7,7 @@ internal import Records
 
 /// One frontend's session of appends to one stream.
 ///
-/// Replies leave in the order of the batches, those of one turn of the loop in one message. The
+/// Replies leave in the order of the batches, those of one chunk in one message. The
 /// first batch that fails poisons the session: what was sequenced before it is still answered, then
 /// the call ends, and every later batch is dropped unapplied, however good it is.
 final class AppendSession {
@@ -28,11 +28,9 @@ final class AppendSession {
     private var waiting: Deque<Bytes> = []
     @exclusivity(unchecked) private var finishedSending = false
     @exclusivity(unchecked) private var repliesOutstanding = 0
-    /// Replies of this turn, and the bytes of the batches that they answer.
-    @exclusivity(unchecked) private var replies: ByteWriter?
-    @exclusivity(unchecked) private var answeredBytes = 0
-    /// The chunk of the last batch that this session had sequenced.
+    /// The chunk of the last batch that this session had sequenced, and its run of replies there.
     @exclusivity(unchecked) private var lastChunk: ChunkIndex?
+    @exclusivity(unchecked) private var lastRun: UInt32 = 0
 
     init(_ call: any Call, _ streamlet: OpenStreamlet, _ sequencer: Sequencer) {
         self.call = call
@@ -87,9 +85,7 @@ final class AppendSession {
             switch sequencer.append(
                 batch, to: streamlet, for: self, messageBytes: messageBytes)
             {
-            case .sequenced(let index):
-                lastChunk = index
-                repliesOutstanding += 1
+            case .sequenced: repliesOutstanding += 1
             case .blocked:
                 hold(message.dropFirst(start))
                 return
@@ -112,34 +108,31 @@ final class AppendSession {
         sequencer.expose(.end(self, status, payload), until: last)
     }
 
-    /// A batch is durable: tells the caller.
-    func reply(_ reply: AppendReply, messageBytes: Int) {
-        guard state != .over else { return }
-        repliesOutstanding -= 1
-        var writer: ByteWriter
-        if let replies {
-            writer = replies
-        } else {
-            writer = ByteWriter(capacity: 16 * AppendReply.byteCount)
-            sequencer.loop.soon { self.sendReplies() }
-        }
-        reply.encode(into: &writer)
-        replies = writer
-        answeredBytes += messageBytes
-        endIfDone()
+    // MARK: Replies
+
+    /// The run that replies to its batches in chunk `index` join; nil if they have none yet.
+    func run(in index: ChunkIndex) -> UInt32? { lastChunk == index ? lastRun : nil }
+
+    /// The next reply joins `run`, in chunk `index`.
+    func enter(_ run: UInt32, in index: ChunkIndex) {
+        lastChunk = index
+        lastRun = run
     }
 
-    private func sendReplies() {
-        guard let replies, state != .over else { return }
-        self.replies = nil
-        call.send(replies.finish())
-        call.consumed(answeredBytes)
-        answeredBytes = 0
+    /// The batches of one chunk are stable: tells the caller.
+    func reply(_ run: ChunkReplies.Run, of replies: ChunkReplies) {
+        guard state != .over else { return }
+        repliesOutstanding -= Int(run.count)
+        let bytes = AppendReply.byteCount
+        replies.forEachMessage(
+            of: run, countMax: RPCLimits.writtenBytesMax / bytes, tail: streamlet.stable.tail
+        ) { count, write in call.send(count * bytes, body: Bytes(), write) }
+        call.consumed(run.messageBytes)
+        endIfDone()
     }
 
     func end(_ status: Status, _ payload: Bytes) {
         guard state != .over else { return }
-        sendReplies()
         leave()
         call.end(status, payload)
     }

@@ -68,8 +68,7 @@ package final class ChannelRole: CallService {
         let flusher = Flusher(world: world, limits: limits, log: log)
         let streamlets = StreamletTable(channel: channel, world: world, limits: limits)
         let reads = ReadService(world: world, limits: limits, log: log, replies: replies)
-        log.onRelease = { [unowned replies] in Self.release($0, replies) }
-        log.onIndefinite = Self.answerIndefinite
+        log.onEnd = { [unowned replies] in Self.end($0, $1, $2, replies) }
         log.onStable = { [unowned replies, unowned sequencer] end in
             replies.stable(end)
             sequencer.unblock()
@@ -93,28 +92,16 @@ package final class ChannelRole: CallService {
             streamlets: streamlets, reads: reads)
     }
 
-    private static func release(_ exposure: Exposure, _ replies: ReplyGuard) {
-        switch exposure {
-        case .reply(let session, let start, let end, let messageBytes):
-            session.reply(
-                AppendReply(start: start, end: end, tail: session.streamlet.stable.tail),
-                messageBytes: messageBytes)
-        case .end(let session, let status, let payload):
-            // A rejection shows state without a new stable PUT behind it; so does one that rests on
-            // the configuration, which may have changed since somebody else has the stream.
-            guard status == .rejected || status == .timestampMissing else {
-                return session.end(status, payload)
-            }
-            replies.send(
-                { session.end(status, payload) }, orRefuse: { session.end(.unavailable, Bytes()) })
+    private static func end(
+        _ session: AppendSession, _ status: Status, _ payload: Bytes, _ replies: ReplyGuard
+    ) {
+        // A rejection shows state without a new stable PUT behind it; so does one that rests on
+        // the configuration, which may have changed since somebody else has the stream.
+        guard status == .rejected || status == .timestampMissing else {
+            return session.end(status, payload)
         }
-    }
-
-    private static func answerIndefinite(_ exposure: Exposure) {
-        switch exposure {
-        case .reply(let session, _, _, _), .end(let session, _, _):
-            session.end(.indefinite, Bytes())
-        }
+        replies.send(
+            { session.end(status, payload) }, orRefuse: { session.end(.unavailable, Bytes()) })
     }
 
     // MARK: Calls

@@ -55,6 +55,11 @@ struct ChunkRecords {
         var next: UInt32
 
         var endSeqNum: SeqNum { firstSeqNum + UInt64(count) }
+
+        /// Whether it lies right behind `other`.
+        func continues(_ other: Batch) -> Bool {
+            slab == other.slab && offset == other.offset + other.length
+        }
     }
 
     private static let none = UInt32.max
@@ -62,6 +67,8 @@ struct ChunkRecords {
     private(set) var fragments = ContiguousArray<Fragment>()
     private var batches = ContiguousArray<Batch>()
     private var slabs: [ByteStorage] = []
+    /// Of all fragments.
+    private(set) var runCount = 0
     /// The states behind the fragments that hold commands.
     private var states: [UInt32: SequencerState] = [:]
 
@@ -89,10 +96,13 @@ struct ChunkRecords {
         if let newest, newest.chunk == chunk {
             slot = newest.slot
             isNew = false
-            batches[Int(fragments[Int(slot)].lastBatch)].next = added
+            let last = Int(fragments[Int(slot)].lastBatch)
+            batches[last].next = added
+            if !batches[Int(added)].continues(batches[last]) { runCount += 1 }
         } else {
             slot = UInt32(fragments.count)
             isNew = true
+            runCount += 1
             fragments.append(
                 Fragment(
                     streamlet: streamlet, start: batch.start, previous: newest,
@@ -162,21 +172,37 @@ struct ChunkRecords {
         }
     }
 
-    /// What was gathered, in arrays of just that size; this is empty again, and keeps its room.
-    mutating func take() -> ChunkRecords {
+    /// What was gathered, in arrays of about that size: those of `spare`, which is empty, if they
+    /// are. This is empty again, and keeps its room.
+    mutating func take(reusing spare: consuming ChunkRecords? = nil) -> ChunkRecords {
         var taken = ChunkRecords()
+        if let spare, spare.isAsWide(as: self) { taken = spare }
         // A copy of the elements: as wide as they are, not as the room for them.
         taken.fragments.reserveCapacity(fragments.count)
         taken.fragments.append(contentsOf: fragments)
         taken.batches.reserveCapacity(batches.count)
         taken.batches.append(contentsOf: batches)
-        taken.slabs = slabs
+        taken.slabs.append(contentsOf: slabs)
         taken.states = states
+        taken.runCount = runCount
+        reset()
+        return taken
+    }
+
+    /// Whether its arrays hold what `other` has, and waste little.
+    private func isAsWide(as other: ChunkRecords) -> Bool {
+        func fits(_ room: Int, _ count: Int) -> Bool { room >= count && room <= 2 * count + 16 }
+        return fits(fragments.capacity, other.fragments.count)
+            && fits(batches.capacity, other.batches.count)
+    }
+
+    /// Forgets everything, and keeps its room.
+    mutating func reset() {
         fragments.removeAll(keepingCapacity: true)
         batches.removeAll(keepingCapacity: true)
-        slabs = []
+        slabs.removeAll(keepingCapacity: true)
         states = [:]
-        return taken
+        runCount = 0
     }
 
     private func bytes(_ slab: UInt32, _ offset: UInt32, _ length: UInt32) -> Bytes {

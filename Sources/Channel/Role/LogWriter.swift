@@ -10,7 +10,8 @@ internal import Records
 
 /// What leaves the channel once the log lets it.
 enum Exposure {
-    case reply(AppendSession, start: StreamPosition, end: StreamPosition, messageBytes: Int)
+    /// Replies: a run of those of a chunk.
+    case replies(ChunkIndex, run: UInt32)
     /// The end of a session that failed.
     case end(AppendSession, Status, Bytes)
 }
@@ -36,6 +37,8 @@ final class LogWriter {
         var bytes = 0
         var recordCount = 0
         var firstAppendAt: Nanoseconds = 0
+        /// When the timer is to close it, if nothing else does before.
+        var dueAt = Nanoseconds.max
 
         var isEmpty: Bool { records.isEmpty }
         var fragmentCount: Int { records.fragments.count + unannounced.count }
@@ -57,8 +60,12 @@ final class LogWriter {
     private var linger: Linger
     @exclusivity(unchecked) private var open = OpenChunk()
     @exclusivity(unchecked) private var slabs = SlabRing()
-    @exclusivity(unchecked) private var closing: Timer?
-    @exclusivity(unchecked) private var isClosingSoon = false
+    /// Closes the open chunk at the end of this turn of the loop, so that one burst of appends
+    /// shares a chunk.
+    @exclusivity(unchecked) private var closingSoon: Errand?
+    private var closingLater: Errand?
+    /// Set for some chunk; it is left to run out where that one was closed before.
+    @exclusivity(unchecked) private var closing: (timer: Timer, at: Nanoseconds)?
     @exclusivity(unchecked) private(set) var hasFailed = false
     /// Put ids of the chunks that are not stable yet, to know our own in a probe.
     private(set) var putIDs: [ChunkIndex: ID128] = [:]
@@ -66,16 +73,19 @@ final class LogWriter {
     /// Closed chunks in memory, by index: the unflushed ones and the recent window.
     private(set) var retained: Deque<RetainedChunk> = []
     private var retainedBytes = 0
+    /// Of chunks that have left memory: their arrays, to be used again.
+    private var spareRecords: [ChunkRecords] = []
+    private static let sparesMax = 4
     @exclusivity(unchecked) private(set) var unflushedBytes = 0
     /// Chunks below this are flushed.
     private(set) var flushedEnd: ChunkIndex = 0
 
     private var rate: (bytes: UInt64, at: Nanoseconds) = (0, 0)
 
-    /// An exposure may leave.
-    var onRelease: (Exposure) -> Void = { _ in }
-    /// An exposure's prefix of the log failed: its outcome is unknown.
-    var onIndefinite: (Exposure) -> Void = { _ in }
+    @exclusivity(unchecked) private var replies = PendingReplies()
+
+    /// A session may end.
+    var onEnd: (AppendSession, Status, Bytes) -> Void = { _, _, _ in }
     /// Chunks below this became stable.
     var onStable: (ChunkIndex) -> Void = { _ in }
     /// Records of a streamlet with followers became stable: to be pushed to these.
@@ -93,6 +103,8 @@ final class LogWriter {
         window = LogWindow(widthMax: limits.inFlightChunksMax)
         linger = Linger(bounds: limits.lingerNanoseconds, width: limits.inFlightChunksMax)
         metrics = LogMetrics(world.metrics)
+        closingSoon = Errand(on: world.loop) { [weak self] in self?.closeIfPossible() }
+        closingLater = Errand(on: world.loop) { [weak self] in self?.closeIfDue() }
         world.metrics.gauge("chunks_in_flight", help: "Chunks whose PUT is under way.") {
             [unowned self] in Double(window.count)
         }
@@ -124,10 +136,12 @@ final class LogWriter {
             && open.fragmentCount + 2 <= limits.chunkFragmentsMax
     }
 
-    /// Writes a batch into the open chunk. There must be room. Returns the chunk's index.
+    /// Writes a batch into the open chunk. There must be room. Once it is stable, `session` gets
+    /// its reply.
     func append(
-        _ batch: SequencedBatch, meteredBytes: Int, to streamlet: OpenStreamlet
-    ) -> ChunkIndex {
+        _ batch: SequencedBatch, meteredBytes: Int, to streamlet: OpenStreamlet,
+        for session: AppendSession, messageBytes: Int
+    ) {
         let bytes = batch.storedBytes
         if !fits(bytes) { close() }
         let now = world.loop.now
@@ -146,8 +160,21 @@ final class LogWriter {
         open.bytes += bytes
         open.recordCount += batch.count
         unflushedBytes += bytes
+        let run = joinRun(of: session, in: index)
+        replies.open.add(start: batch.start, end: batch.end, messageBytes: messageBytes, to: run)
+        if limits.mutant == .ackBeforeStable { release(.replies(index, run: run)) }
         closeWhenDue(now)
-        return index
+    }
+
+    /// The run of a session's replies in the open chunk, whose index is `index`.
+    private func joinRun(of session: AppendSession, in index: ChunkIndex) -> UInt32 {
+        if limits.mutant != .ackBeforeStable, let run = session.run(in: index) { return run }
+        let run = replies.open.begin(for: session)
+        session.enter(run, in: index)
+        if limits.mutant == .ackBeforeStable { return run }
+        let isStable = gate.hold(.replies(index, run: run), until: index, dependency: nil)
+        precondition(!isStable, "the open chunk is not stable")
+        return run
     }
 
     /// The batch of the streamlet that was appended last held commands, which it has applied.
@@ -166,9 +193,28 @@ final class LogWriter {
         {
             return session.end(.rejected, payload)
         }
-        if hasFailed { return onIndefinite(exposure) }
-        if limits.mutant == .ackBeforeStable { return onRelease(exposure) }
-        if gate.hold(exposure, until: index, dependency: nil) { onRelease(exposure) }
+        if hasFailed { return fail(exposure) }
+        if limits.mutant == .ackBeforeStable { return release(exposure) }
+        if gate.hold(exposure, until: index, dependency: nil) { release(exposure) }
+    }
+
+    private func release(_ exposure: Exposure) {
+        switch exposure {
+        case .replies(let index, let number):
+            let replies = replies[index]
+            let run = replies.runs[Int(number)]
+            run.session.reply(run, of: replies)
+        case .end(let session, let status, let payload): onEnd(session, status, payload)
+        }
+    }
+
+    /// The exposure's prefix of the log failed: its outcome is unknown.
+    private func fail(_ exposure: Exposure) {
+        switch exposure {
+        case .replies(let index, let run):
+            replies[index].runs[Int(run)].session.end(.indefinite, Bytes())
+        case .end(let session, _, _): session.end(.indefinite, Bytes())
+        }
     }
 
     // MARK: Closing
@@ -176,22 +222,29 @@ final class LogWriter {
     private func closeWhenDue(_ now: Nanoseconds) {
         guard !open.isEmpty, !window.isFull, !hasFailed else { return }
         if open.bytes >= limits.chunkBytesTarget { return close() }
-        if isClosingSoon { return }
         let due = open.firstAppendAt + linger.delay(inFlight: window.count)
-        let wait = due - now
-        if wait <= 0 {
-            // At the end of this turn of the loop, so that one burst of appends shares a chunk.
-            isClosingSoon = true
-            world.loop.soon { [weak self] in
-                self?.isClosingSoon = false
-                self?.closeIfPossible()
-            }
-        } else if closing == nil {
-            closing = world.loop.after(wait) { [weak self] in
-                self?.closing = nil
-                self?.closeIfPossible()
-            }
+        if due <= now {
+            closingSoon?.soon()
+            return
         }
+        if open.dueAt < .max { return }
+        open.dueAt = due
+        setTimer(now)
+    }
+
+    private func setTimer(_ now: Nanoseconds) {
+        if let closing {
+            if closing.at <= open.dueAt { return }
+            closing.timer.cancel()
+        }
+        closing = closingLater.map { ($0.after(open.dueAt - now), open.dueAt) }
+    }
+
+    private func closeIfDue() {
+        closing = nil
+        let now = world.loop.now
+        if open.dueAt <= now { return closeIfPossible() }
+        if open.dueAt < .max { setTimer(now) }
     }
 
     private func closeIfPossible() {
@@ -200,8 +253,6 @@ final class LogWriter {
 
     private func close() {
         precondition(!open.isEmpty && !window.isFull, "an empty chunk is never written")
-        closing?.cancel()
-        closing = nil
         let now = world.loop.now
         metrics.queueDelay.record(now - open.firstAppendAt)
         metrics.records.add(open.recordCount)
@@ -212,11 +263,15 @@ final class LogWriter {
         putIDs[index] = putID
         retained.append(
             RetainedChunk(
-                index: index, bytes: open.bytes, closedAt: now, records: open.records.take()))
+                index: index, bytes: open.bytes, closedAt: now,
+                records: open.records.take(reusing: spareRecords.popLast())))
         retainedBytes += open.bytes
+        evict()
+        replies.close()
         open.unannounced = []
         open.bytes = 0
         open.recordCount = 0
+        open.dueAt = .max
         put(index, body)
     }
 
@@ -225,7 +280,8 @@ final class LogWriter {
             ChunkHeader(
                 kind: .chunk, channel: channel, index: index, putID: putID, storageClass: 0,
                 createdMilliseconds: world.loop.wallMilliseconds),
-            fragmentCount: open.fragmentCount)
+            fragmentCount: open.fragmentCount,
+            sliceCount: open.records.runCount + open.unannounced.count)
         for streamlet in open.unannounced {
             let payload = OpenPayload(
                 basin: streamlet.basin, name: streamlet.name, state: streamlet.stable.streamState,
@@ -295,7 +351,8 @@ final class LogWriter {
         let chunk = retained[Int(index - first)]
         precondition(chunk.index == index, "retained chunks are dense")
         chunk.records.becameStable()
-        gate.advance(to: index + 1, onRelease)
+        gate.advance(to: index + 1) { release($0) }
+        replies.removeFirst()
         for slot in chunk.records.fragments.indices {
             let streamlet = chunk.records.fragments[slot].streamlet
             if streamlet.hasFollowers {
@@ -308,8 +365,9 @@ final class LogWriter {
     func fail(_ reason: String) {
         guard !hasFailed else { return }
         hasFailed = true
-        closing?.cancel()
-        gate.fail(onIndefinite)
+        closing?.timer.cancel()
+        closing = nil
+        gate.fail { fail($0) }
         onFailure(reason)
     }
 
@@ -334,11 +392,14 @@ final class LogWriter {
     }
 
     private func evict() {
-        while let first = retained.first, first.index < flushedEnd,
+        while let index = retained.first?.index, index < flushedEnd,
             retainedBytes > limits.windowBytesMax || retained.count > limits.windowChunksMax
         {
-            retained.removeFirst()
-            retainedBytes -= first.bytes
+            var chunk = retained.removeFirst()
+            retainedBytes -= chunk.bytes
+            guard spareRecords.count < Self.sparesMax else { continue }
+            chunk.records.reset()
+            spareRecords.append(chunk.records)
         }
         slabs.trim()
     }
@@ -395,27 +456,6 @@ final class LogWriter {
         if chunk == window.nextIndex { return open.records }
         guard let first = retained.first?.index, chunk >= first else { return nil }
         return retained[Int(chunk - first)].records
-    }
-}
-
-/// What the log counts.
-private struct LogMetrics {
-    let puts: Counter
-    let putBytes: Counter
-    let records: Counter
-    let recordBytes: Counter
-    let putDuration: Histogram
-    let queueDelay: Histogram
-
-    init(_ metrics: Metrics) {
-        puts = metrics.counter("chunk_puts_total", help: "Chunks given to the store.")
-        putBytes = metrics.counter("chunk_put_bytes_total", help: "Bytes of those chunks.")
-        records = metrics.counter("records_total", help: "Records sequenced.")
-        recordBytes = metrics.counter("record_bytes_total", help: "Stored bytes of those records.")
-        putDuration = metrics.histogram(
-            "chunk_put_duration_seconds", help: "From a PUT's beginning to its success.")
-        queueDelay = metrics.histogram(
-            "append_queue_delay_seconds", help: "From a chunk's first append to its PUT.")
     }
 }
 

@@ -9,8 +9,8 @@ internal import Records
 /// commands.
 final class Sequencer {
     enum Verdict {
-        /// In the chunk with this index; the reply follows once that is stable.
-        case sequenced(ChunkIndex)
+        /// In the log; the reply follows once its chunk is stable.
+        case sequenced
         /// No room now: the session is called again.
         case blocked
         /// Nothing was done, and the session is over. The verdict reveals what chunk `seenIn`
@@ -61,15 +61,14 @@ final class Sequencer {
             blocked.append(session)
             return .blocked
         }
-        let index = log.append(placed, meteredBytes: batch.meteredBytes, to: streamlet)
+        log.append(
+            placed, meteredBytes: batch.meteredBytes, to: streamlet, for: session,
+            messageBytes: messageBytes)
         if records.hasCommands {
             applyCommands(records, streamlet, from: placed.start.seqNum)
             log.noteCommands(of: streamlet)
         }
-        expose(
-            .reply(session, start: placed.start, end: placed.end, messageBytes: messageBytes),
-            until: index)
-        return .sequenced(index)
+        return .sequenced
     }
 
     func expose(_ exposure: Exposure, until index: ChunkIndex?) {

@@ -26,11 +26,7 @@ final class DataPath {
     private static let sweepNanoseconds: Nanoseconds = .milliseconds(500)
     /// What has something to do once this turn of the loop is over.
     private var turn: [AppendPipe] = []
-    /// Made once, for it runs in nearly every turn.
-    private lazy var turnWork: @Sendable () -> Void = {
-        let path = LoopBound(Weak(self))
-        return { path.value.path?.endTurn() }
-    }()
+    private lazy var turnEnd = Errand(on: world.loop) { [weak self] in self?.endTurn() }
     private var sessions: [UInt64: () -> Void] = [:]
     private var sessionsOpened: UInt64 = 0
     private var isDraining = false
@@ -81,8 +77,7 @@ final class DataPath {
     /// Calls the pipe back when this turn of the loop is over, one for all that ask.
     func atTurnEnd(_ pipe: AppendPipe) {
         turn.append(pipe)
-        guard turn.count == 1 else { return }
-        world.loop.execute(turnWork)
+        turnEnd.soon()
     }
 
     private func endTurn() {
@@ -131,11 +126,6 @@ final class DataPath {
             throw APIError(.badFrame, "a frame does not decompress: \(error)")
         }
     }
-}
-
-private struct Weak {
-    weak var path: DataPath?
-    init(_ path: DataPath) { self.path = path }
 }
 
 /// What comes of a request before it is known how to serve it.

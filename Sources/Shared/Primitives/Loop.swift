@@ -92,6 +92,44 @@ extension Loop {
     }
 }
 
+/// A piece of work of one loop that is done again and again. Its closures are made once, so that
+/// asking for it takes no memory. Confined to its loop.
+package final class Errand {
+    private final class State {
+        let work: () -> Void
+        var isPlanned = false
+
+        init(_ work: @escaping () -> Void) { self.work = work }
+    }
+    private let loop: any Loop
+    private let state: State
+    private let run: @Sendable () -> Void
+
+    /// Whoever has an errand is in `work` weakly.
+    package init(on loop: any Loop, _ work: @escaping () -> Void) {
+        self.loop = loop
+        let state = State(work)
+        let bound = LoopBound(state)
+        self.state = state
+        run = {
+            bound.value.isPlanned = false
+            bound.value.work()
+        }
+    }
+
+    /// Does the work once the present piece of work is done: once, however often it is asked.
+    package func soon() {
+        guard !state.isPlanned else { return }
+        state.isPlanned = true
+        loop.execute(run)
+    }
+
+    /// Does the work after `delay` nanoseconds, unless the timer is cancelled first.
+    package func after(_ delay: Nanoseconds) -> Timer {
+        loop.scheduleUnchecked(max(delay, 0), run)
+    }
+}
+
 /// The first of several outcomes wins.
 private final class Race<Value: Sendable> {
     private var waiter: UnsafeContinuation<Value?, Never>?

@@ -118,6 +118,9 @@ package enum RPCLimits {
     /// Header and payload of one frame.
     package static let frameBytesMax = 4 << 20
     package static let messageBytesMax = frameBytesMax - 64
+    /// A message that is written where it is sent from (`Call.send(_:body:_:)`) needs no memory of
+    /// its own up to so many bytes before its body.
+    package static let writtenBytesMax = 3_072
     /// Bytes of messages in flight per call and direction, beyond which a sender waits. One message
     /// may overshoot it.
     package static let callWindowBytes = 4 << 20

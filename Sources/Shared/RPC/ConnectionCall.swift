@@ -111,7 +111,7 @@ package final class ConnectionCall: Call {
         let bytes = count + body.count
         precondition(bytes <= RPCLimits.messageBytesMax, "message beyond the largest")
         guard !isOver, !hasEndedSending else { return }
-        if held.isEmpty, count <= Self.writtenBytesMax, let owner,
+        if held.isEmpty, count <= RPCLimits.writtenBytesMax, let owner,
             owner.callSends(self, count, body: body, write)
         {
             return
@@ -122,9 +122,6 @@ package final class ConnectionCall: Call {
         writer.write(body)
         put(.message(writer.finish()))
     }
-
-    /// What fits into the memory that frames share.
-    private static let writtenBytesMax = 1_024
 
     package func finishSending() {
         precondition(isCaller, "only a caller finishes sending")

@@ -198,7 +198,7 @@ package struct FrameWriter {
     }
 
     /// Adds a message of `count` bytes that `write` writes, and `body` behind them. `count` is at
-    /// most 1,024.
+    /// most `RPCLimits.writtenBytesMax`.
     package mutating func writeMessage(
         call: UInt64, _ count: Int, body: Bytes, _ write: (UnsafeMutableRawPointer) -> Void
     ) {

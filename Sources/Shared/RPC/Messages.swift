@@ -81,10 +81,16 @@ package struct AppendReply: ByteCodable {
         self.tail = tail
     }
 
+    /// Writes it where there is room for `byteCount` bytes.
+    package func write(to target: UnsafeMutableRawPointer) {
+        start.write(to: target)
+        end.write(to: target + 16)
+        tail.write(to: target + 32)
+    }
+
     package func encode(into writer: inout ByteWriter) {
-        writer.write(start)
-        writer.write(end)
-        writer.write(tail)
+        write(to: writer.reserve(Self.byteCount))
+        writer.advance(Self.byteCount)
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {

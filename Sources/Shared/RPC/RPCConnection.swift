@@ -50,12 +50,8 @@ package final class RPCConnection: LinkHandler {
         frameBytesMax: Frame.headBytes + Hello.frameBytesMax)
     @exclusivity(unchecked) var writer = FrameWriter()
     @exclusivity(unchecked) private var isInBurst = false
-    @exclusivity(unchecked) private var isFlushPlanned = false
-    /// Made once, for it runs in nearly every turn.
-    private lazy var flushWork: @Sendable () -> Void = {
-        let bound = LoopBound(Weak(self))
-        return { bound.value.connection?.flush() }
-    }()
+    @exclusivity(unchecked) private var isFlushing = false
+    @exclusivity(unchecked) private var flushing: Errand?
 
     @exclusivity(unchecked) private(set) var calls: [UInt64: ConnectionCall] = [:]
     private var incomingCount = 0
@@ -92,6 +88,7 @@ package final class RPCConnection: LinkHandler {
         nextID = isInitiator ? 1 : 2
         lastCallAt = loop.now
         liveness = Liveness(interval: settings.pingInterval, now: loop.now)
+        flushing = Errand(on: loop) { [weak self] in self?.flush() }
     }
 
     /// Says hello. In the same turn as the link came to be.
@@ -410,11 +407,6 @@ package final class RPCConnection: LinkHandler {
 
     // MARK: Liveness and writing
 
-    private struct Weak {
-        weak var connection: RPCConnection?
-        init(_ connection: RPCConnection) { self.connection = connection }
-    }
-
     private func answerPing(_ id: UInt64) {
         // The latest alone, so that pings cannot pile up answers.
         pongDue = id
@@ -441,21 +433,20 @@ package final class RPCConnection: LinkHandler {
     }
 
     func planFlush() {
-        guard !isInBurst, !isFlushPlanned, !isClosed else { return }
-        isFlushPlanned = true
-        loop.execute(flushWork)
+        guard !isInBurst, !isFlushing, !isClosed else { return }
+        flushing?.soon()
     }
 
     private func flush() {
         guard !isClosed else { return }
         // What follows writes for this very flush.
-        isFlushPlanned = true
+        isFlushing = true
         writeGrants()
         if let id = pongDue {
             pongDue = nil
             write(Frame(.pong, call: id))
         }
-        isFlushPlanned = false
+        isFlushing = false
         guard writer.count > 0 else { return }
         liveness.written += writer.count
         let parts = writer.take()

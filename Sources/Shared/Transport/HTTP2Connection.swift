@@ -36,12 +36,7 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     private var isInBurst = false
     /// When the present, or else the last, burst of frames came.
     private(set) var burstBegan: Nanoseconds
-    private var isFlushPlanned = false
-    /// Made once, for it runs in nearly every turn.
-    private lazy var flushWork: @Sendable () -> Void = {
-        let bound = LoopBound(Weak(self))
-        return { bound.value.connection?.flush() }
-    }()
+    private lazy var flushing = Errand(on: loop) { [weak self] in self?.flush() }
     /// The client has been told that the connection ends.
     private var isWarned = false
     private var isDraining = false
@@ -260,13 +255,10 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     }
 
     func planFlush() {
-        guard !isInBurst, !isFlushPlanned else { return }
-        isFlushPlanned = true
-        loop.execute(flushWork)
+        if !isInBurst { flushing.soon() }
     }
 
     private func flush() {
-        isFlushPlanned = false
         guard let context, !isGone else { return }
         var written = self.written
         self.written = []
@@ -362,11 +354,6 @@ final class HTTP2Connection: ChannelInboundHandler, HTTPConnection {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
-
-    private struct Weak {
-        weak var connection: HTTP2Connection?
-        init(_ connection: HTTP2Connection) { self.connection = connection }
-    }
 
     /// Notices when NIO gives the connection up.
     private final class GoAwayWatch: NIOHTTP2FrameDelegate {

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+internal import Primitives
+internal import RPC
+internal import Records
+
+/// The replies to the batches of one chunk, until the chunk is stable.
+///
+/// What a session gets of one chunk is a *run*: its replies, in the order of its batches, which
+/// leave together. A run has a place in the gate from its first batch on; that later ones join it
+/// delays nothing, for all of them wait for the same chunk. Replies are plain numbers, in an array
+/// that belongs to the chunk: one more allocates nothing and counts no references.
+struct ChunkReplies {
+    struct Run {
+        let session: AppendSession
+        fileprivate(set) var count: UInt32 = 0
+        /// Of the messages that the batches came in.
+        fileprivate(set) var messageBytes = 0
+        fileprivate var first = ChunkReplies.none
+        fileprivate var last = ChunkReplies.none
+    }
+
+    private struct Reply {
+        let start: StreamPosition
+        let end: StreamPosition
+        var next: UInt32
+    }
+
+    fileprivate static let none = UInt32.max
+    /// Arrays with more room than that are not kept.
+    private static let keptMax = 16_384
+
+    private(set) var runs = ContiguousArray<Run>()
+    private var replies = ContiguousArray<Reply>()
+
+    /// A new run; its number.
+    mutating func begin(for session: AppendSession) -> UInt32 {
+        runs.append(Run(session: session))
+        return UInt32(runs.count - 1)
+    }
+
+    /// The session of `run` had another batch sequenced.
+    mutating func add(
+        start: StreamPosition, end: StreamPosition, messageBytes: Int, to run: UInt32
+    ) {
+        let added = UInt32(replies.count)
+        replies.append(Reply(start: start, end: end, next: Self.none))
+        let run = Int(run)
+        if runs[run].count == 0 {
+            runs[run].first = added
+        } else {
+            replies[Int(runs[run].last)].next = added
+        }
+        runs[run].last = added
+        runs[run].count += 1
+        runs[run].messageBytes += messageBytes
+    }
+
+    /// Calls `send` with up to `countMax` of a run's replies at a time, in order: how many they
+    /// are, and what writes them where there is room for them, all with the same `tail`.
+    func forEachMessage(
+        of run: Run, countMax: Int, tail: StreamPosition,
+        _ send: (_ count: Int, _ write: (UnsafeMutableRawPointer) -> Void) -> Void
+    ) {
+        var at = run.first
+        var left = Int(run.count)
+        while left > 0 {
+            let count = min(left, countMax)
+            send(count) { target in
+                for place in 0..<count {
+                    let reply = replies[Int(at)]
+                    AppendReply(start: reply.start, end: reply.end, tail: tail)
+                        .write(to: target + place * AppendReply.byteCount)
+                    at = reply.next
+                }
+            }
+            left -= count
+        }
+    }
+
+    /// Forgets everything, and keeps room for as much.
+    mutating func reset() {
+        if replies.capacity > Self.keptMax { return self = ChunkReplies() }
+        runs.removeAll(keepingCapacity: true)
+        replies.removeAll(keepingCapacity: true)
+    }
+}
+
+/// The replies of the chunks that are not stable yet: those in flight, and the open one.
+struct PendingReplies {
+    /// Of the open chunk.
+    var open = ChunkReplies()
+    /// Of those in flight, from chunk `start` on.
+    private var closed: Deque<ChunkReplies> = []
+    private var start: ChunkIndex = 0
+    /// What was used before, for its room: no more than were ever pending at once.
+    private var spare: [ChunkReplies] = []
+
+    subscript(chunk: ChunkIndex) -> ChunkReplies {
+        let at = Int(chunk - start)
+        return at == closed.count ? open : closed[at]
+    }
+
+    /// The open chunk is in flight now, and there is another one.
+    mutating func close() {
+        closed.append(open)
+        open = spare.popLast() ?? ChunkReplies()
+    }
+
+    /// Forgets the oldest chunk's, which have left.
+    mutating func removeFirst() {
+        var first = closed.removeFirst()
+        start += 1
+        first.reset()
+        spare.append(first)
+    }
+}
