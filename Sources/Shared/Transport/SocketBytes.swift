@@ -25,10 +25,10 @@ extension Bytes {
     }
 
     /// Set where they are sent from where they lie: they are long enough to be worth a buffer of
-    /// their own, and no small part of the memory that they keep alive meanwhile.
+    /// their own, and half of the memory that they keep alive meanwhile, as a copy might be.
     fileprivate var sharedStorage: ByteStorage? {
         guard count >= Self.sharedBytesMin, let storage = owner as? ByteStorage,
-            count >= storage.byteCapacity / 4, storage.byteCapacity <= Self.sharedCapacityMax
+            count >= storage.byteCapacity / 2, storage.byteCapacity <= Self.sharedCapacityMax
         else { return nil }
         return storage
     }
