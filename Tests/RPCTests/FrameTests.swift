@@ -87,7 +87,7 @@ import Testing
             let head = bytes(round % 60, UInt8(truncatingIfNeeded: round))
             let body = bytes(round % 3 == 0 ? 0 : round % 50)
             plain.write(Frame(.message, call: 9, payload: [head, body].joined()))
-            inPlace.writeMessage(call: 9, head.count, body: body) { target in
+            inPlace.write(.message, call: 9, head.count, body: body) { target in
                 head.withUnsafeBytes {
                     UnsafeMutableRawBufferPointer(start: target, count: $0.count)
                         .copyMemory(from: $0)
@@ -101,7 +101,7 @@ import Testing
     @Test func framesSideBySideAreOnePart() {
         var writer = FrameWriter()
         for call in 1...20 {
-            writer.writeMessage(call: UInt64(call), 48, body: Bytes()) {
+            writer.write(.message, call: UInt64(call), 48, body: Bytes()) {
                 $0.initializeMemory(as: UInt8.self, repeating: 1, count: 48)
             }
         }

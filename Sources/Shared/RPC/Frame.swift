@@ -62,7 +62,8 @@ package struct FrameParser {
     private var at = 0
     private var head: ByteStorage?
     private var headCount = 0
-    private var frame: Frame?
+    /// The frame of which more bytes are to come.
+    private var begun: Head?
     private var body: ByteStorage?
     private var bodyCount = 0
     private var bodyLength = 0
@@ -70,6 +71,20 @@ package struct FrameParser {
     private var spare: ByteStorage?
 
     private static let spareBytesMax = 256 << 10
+
+    /// What a header says.
+    private struct Head {
+        let kind: FrameKind
+        let method: UInt8
+        let status: UInt16
+        let call: UInt64
+        /// Of the payload.
+        let length: Int
+
+        func frame(_ payload: Bytes) -> Frame {
+            Frame(kind, method: method, status: status, call: call, payload: payload)
+        }
+    }
 
     package init(frameBytesMax: Int) { self.frameBytesMax = frameBytesMax }
 
@@ -85,6 +100,19 @@ package struct FrameParser {
 
     /// The next complete frame, or nil until more bytes are pushed.
     package mutating func next() throws(FrameError) -> Frame? {
+        let left = input.count - at
+        if left >= Frame.headBytes, headCount == 0, body == nil {
+            // Nearly every one lies in one piece.
+            let head = try parseHead(input.base + at)
+            if left - Frame.headBytes >= head.length {
+                at += Frame.headBytes
+                return head.frame(take(head.length))
+            }
+        }
+        return try nextOfSeveralPieces()
+    }
+
+    private mutating func nextOfSeveralPieces() throws(FrameError) -> Frame? {
         if at == input.count {
             // Nothing of it is needed any more, and somebody may want its memory.
             input = Bytes()
@@ -92,16 +120,12 @@ package struct FrameParser {
             return nil
         }
         if body != nil { return continueBody() }
-        guard let (frame, length) = try nextHead() else { return nil }
-        if input.count - at >= length {
-            var whole = frame
-            whole.payload = take(length)
-            return whole
-        }
-        self.frame = frame
-        body = makeBody(length)
+        guard let head = try nextHead() else { return nil }
+        if input.count - at >= head.length { return head.frame(take(head.length)) }
+        begun = head
+        body = makeBody(head.length)
         bodyCount = 0
-        bodyLength = length
+        bodyLength = head.length
         return continueBody()
     }
 
@@ -114,7 +138,7 @@ package struct FrameParser {
         return ByteStorage.make(capacity: length)
     }
 
-    private mutating func nextHead() throws(FrameError) -> (Frame, Int)? {
+    private mutating func nextHead() throws(FrameError) -> Head? {
         if headCount == 0 && input.count - at >= Frame.headBytes {
             defer { at += Frame.headBytes }
             return try parseHead(input.base + at)
@@ -130,33 +154,34 @@ package struct FrameParser {
     }
 
     /// Reads the header at `base`.
-    private func parseHead(_ base: UnsafeRawPointer) throws(FrameError) -> (Frame, Int) {
+    @inline(__always)
+    private func parseHead(_ base: UnsafeRawPointer) throws(FrameError) -> Head {
         let length = UInt32(littleEndian: base.loadUnaligned(as: UInt32.self))
         guard length >= Frame.headBytes - 4, Int(length) <= frameBytesMax - 4 else {
             throw .length(length)
         }
         let code = base.load(fromByteOffset: 4, as: UInt8.self)
         guard let kind = FrameKind(rawValue: code) else { throw .kind(code) }
-        let frame = Frame(
-            kind, method: base.load(fromByteOffset: 5, as: UInt8.self),
+        return Head(
+            kind: kind, method: base.load(fromByteOffset: 5, as: UInt8.self),
             status: UInt16(
                 littleEndian: base.loadUnaligned(fromByteOffset: 6, as: UInt16.self)),
-            call: UInt64(littleEndian: base.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
-        return (frame, Int(length) - (Frame.headBytes - 4))
+            call: UInt64(littleEndian: base.loadUnaligned(fromByteOffset: 8, as: UInt64.self)),
+            length: Int(length) - (Frame.headBytes - 4))
     }
 
     private mutating func continueBody() -> Frame? {
-        guard let storage = body, var whole = frame else { return nil }
+        guard let storage = body, let head = begun else { return nil }
         let piece = take(min(bodyLength - bodyCount, input.count - at))
         piece.withUnsafeBytes { copy($0, to: storage.base + bodyCount) }
         bodyCount += piece.count
         guard bodyCount == bodyLength else { return nil }
-        whole.payload = Bytes(
+        let payload = Bytes(
             owner: storage, base: UnsafeRawPointer(storage.base), count: bodyLength)
         if storage.byteCapacity <= Self.spareBytesMax { spare = storage }
         body = nil
-        frame = nil
-        return whole
+        begun = nil
+        return head.frame(payload)
     }
 
     private mutating func take(_ count: Int) -> Bytes {
@@ -197,14 +222,15 @@ package struct FrameWriter {
         commit(headBytes, body: frame.payload)
     }
 
-    /// Adds a message of `count` bytes that `write` writes, and `body` behind them. `count` is at
-    /// most `RPCLimits.writtenBytesMax`.
-    package mutating func writeMessage(
-        call: UInt64, _ count: Int, body: Bytes, _ write: (UnsafeMutableRawPointer) -> Void
+    /// Adds a frame whose payload is `count` bytes that `write` writes, and `body` behind them.
+    /// `count` is at most `RPCLimits.writtenBytesMax`.
+    package mutating func write(
+        _ kind: FrameKind, call: UInt64, _ count: Int, body: Bytes,
+        _ write: (UnsafeMutableRawPointer) -> Void
     ) {
         let headBytes = Frame.headBytes + count
         let base = reserve(headBytes)
-        writeHead(Frame(.message, call: call), headBytes - 4 + body.count, at: base)
+        writeHead(Frame(kind, call: call), headBytes - 4 + body.count, at: base)
         write(base + Frame.headBytes)
         commit(headBytes, body: body)
     }

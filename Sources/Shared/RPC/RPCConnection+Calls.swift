@@ -13,7 +13,7 @@ extension RPCConnection: CallOwner {
     /// Ends the call that holds the most bytes, of several the latest. Whatever was sent or taken
     /// in of it has its effect all the same.
     private func endGreatestHolder() -> Bool {
-        let greatest = calls.values.max { ($0.heldCost, $0.id) < ($1.heldCost, $1.id) }
+        let greatest = calls.all.max { ($0.heldCost, $0.id) < ($1.heldCost, $1.id) }
         guard let call = greatest, call.heldCost > 0 else { return false }
         let isUntouched = call.isCaller && !call.isOpened
         if call.isCaller {
@@ -33,7 +33,7 @@ extension RPCConnection: CallOwner {
         guard credit > 0, call.credit > 0, !call.isBlocked, !isClosed else { return false }
         credit -= count + body.count
         call.credit -= count + body.count
-        writer.writeMessage(call: call.id, count, body: body, write)
+        writer.write(.message, call: call.id, count, body: body, write)
         planFlush()
         return true
     }

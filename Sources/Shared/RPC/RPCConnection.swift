@@ -53,7 +53,7 @@ package final class RPCConnection: LinkHandler {
     @exclusivity(unchecked) private var isFlushing = false
     @exclusivity(unchecked) private var flushing: Errand?
 
-    @exclusivity(unchecked) private(set) var calls: [UInt64: ConnectionCall] = [:]
+    @exclusivity(unchecked) private(set) var calls = CallTable()
     private var incomingCount = 0
     @exclusivity(unchecked) private var nextID: UInt64
     @exclusivity(unchecked) private var lastPeerID: UInt64 = 0
@@ -121,7 +121,7 @@ package final class RPCConnection: LinkHandler {
             return call.finishSoon(.overloaded, on: loop)
         }
         call.attach(self, id: nextID, credit: peerCallWindow)
-        calls[nextID] = call
+        calls.insert(call)
         nextID += 2
         lastCallAt = loop.now
         callHeld(call, call.heldCost)
@@ -164,7 +164,8 @@ package final class RPCConnection: LinkHandler {
         switch frame.kind {
         case .hello: fail("the peer said hello twice")
         case .open: takeOpen(frame)
-        case .message, .finish, .end, .cancel: takeOfCall(frame)
+        case .message: takeMessage(frame)
+        case .finish, .end, .cancel: takeOfCall(frame)
         case .credit: takeCredit(frame)
         case .ping: answerPing(frame.call)
         case .pong: break
@@ -211,7 +212,7 @@ package final class RPCConnection: LinkHandler {
             milliseconds == .max ? nil : .milliseconds(Int64(milliseconds))
         let call = ConnectionCall(from: method)
         call.attach(self, id: frame.call, credit: peerCallWindow)
-        calls[frame.call] = call
+        calls.insert(call)
         incomingCount += 1
         lastCallAt = loop.now
         service.serve(call, method: method, payload: payload, deadline: deadline)
@@ -221,24 +222,36 @@ package final class RPCConnection: LinkHandler {
         write(Frame(.end, status: status.rawValue, call: id))
     }
 
+    /// Whether the call was opened by this end; nil if it never was.
+    @inline(__always)
+    private func isOurs(_ id: UInt64) -> Bool? {
+        let isOurs = (id % 2 == 1) == isInitiator
+        guard id > 0, isOurs ? id < nextID : id <= lastPeerID else { return nil }
+        return isOurs
+    }
+
+    private func neverOpened(_ frame: Frame) {
+        fail("the peer sent \(frame.kind) for call \(frame.call), never opened")
+    }
+
     private func takeOfCall(_ frame: Frame) {
-        let isOurs = (frame.call % 2 == 1) == isInitiator
-        guard frame.call > 0, isOurs ? frame.call < nextID : frame.call <= lastPeerID,
-            frame.kind == .message || isOurs == (frame.kind == .end)
-        else { return fail("the peer sent \(frame.kind) for call \(frame.call), never opened") }
+        guard isOurs(frame.call) == (frame.kind == .end) else { return neverOpened(frame) }
         guard spend(frame.payload.count) else { return }
         // A call that ended here while this was on its way is known no more.
         guard let call = calls[frame.call] else { return dealtWith(frame.payload.count) }
         switch frame.kind {
-        case .message: takeMessage(call, frame.payload)
         case .finish: call.onFinishedSending?()
         case .end: over(call, Status(rawValue: frame.status) ?? .malformed, frame.payload)
         default: over(call, Status(rawValue: frame.status) ?? .cancelled)
         }
-        if frame.kind != .message { dealtWith(frame.payload.count) }
+        dealtWith(frame.payload.count)
     }
 
-    private func takeMessage(_ call: ConnectionCall, _ payload: Bytes) {
+    private func takeMessage(_ frame: Frame) {
+        guard isOurs(frame.call) != nil else { return neverOpened(frame) }
+        let payload = frame.payload
+        guard spend(payload.count) else { return }
+        guard let call = calls[frame.call] else { return dealtWith(payload.count) }
         call.received += payload.count
         guard call.received <= settings.callWindowBytes + settings.frameBytesMax else {
             return fail("the peer passed the window of call \(call.id)")
@@ -273,23 +286,38 @@ package final class RPCConnection: LinkHandler {
 
     private func writeGrants() {
         let grantsConnection = grantDue > 0 && grantDue >= settings.connectionWindowBytes / 8
-        guard grantsConnection || !grants.isEmpty else { return }
-        var entries = ByteWriter(capacity: 12 * (grants.count + 1))
         if grantsConnection {
-            entries.write(UInt64(0))
-            entries.write(UInt32(grantDue))
+            writer.write(.credit, call: 0, 12, body: Bytes()) {
+                Self.writeGrant(to: 0, grantDue, at: $0)
+            }
             received -= grantDue
             grantDue = 0
         }
-        for call in grants where !call.isOver {
-            entries.write(call.id)
-            entries.write(UInt32(call.grantDue))
+        grants.removeAll { $0.isOver }
+        var written = 0
+        while written < grants.count {
+            let count = min(grants.count - written, RPCLimits.writtenBytesMax / 12)
+            writer.write(.credit, call: 0, 12 * count, body: Bytes()) { target in
+                for n in 0..<count {
+                    let call = grants[written + n]
+                    Self.writeGrant(to: call.id, call.grantDue, at: target + 12 * n)
+                }
+            }
+            written += count
+        }
+        for call in grants {
             call.received -= call.grantDue
             call.grantDue = 0
             call.isGrantListed = false
         }
         grants.removeAll(keepingCapacity: true)
-        if entries.count > 0 { write(Frame(.credit, payload: entries.finish())) }
+    }
+
+    private static func writeGrant(
+        to call: UInt64, _ bytes: Int, at target: UnsafeMutableRawPointer
+    ) {
+        target.storeBytes(of: call.littleEndian, as: UInt64.self)
+        target.storeBytes(of: UInt32(bytes).littleEndian, toByteOffset: 8, as: UInt32.self)
     }
 
     private func takeCredit(_ frame: Frame) {
@@ -363,7 +391,7 @@ package final class RPCConnection: LinkHandler {
     }
 
     func forget(_ call: ConnectionCall) {
-        guard calls.removeValue(forKey: call.id) != nil else { return }
+        guard calls.remove(call.id) else { return }
         if !call.isCaller { incomingCount -= 1 }
         heldBytes -= call.heldCost
         lastCallAt = loop.now
@@ -389,8 +417,7 @@ package final class RPCConnection: LinkHandler {
         timer?.cancel()
         link.close()
         // In order of their opening, so that a run can be repeated.
-        for id in calls.keys.sorted() {
-            guard let call = calls.removeValue(forKey: id) else { continue }
+        for call in calls.all.sorted(by: { $0.id < $1.id }) where calls.remove(call.id) {
             let isUnsent = call.isCaller && !call.isOpened
             call.finish(isUnsent ? .notConnected : .connectionLost)
         }
