@@ -36,7 +36,7 @@ import Testing
         bench.pass()
         #expect(try session.replies.map(\.start.seqNum) == [0, 2, 3])
         #expect(try session.replies.map(\.end.seqNum) == [2, 3, 4])
-        #expect(session.messages.count == 1, "answers of one turn share a message")
+        #expect(session.messages.count == 1, "answers of one chunk share a message")
         #expect(session.ended?.status == .rejected)
         #expect(session.consumedBytes == good.count + bad.count)
         let tail = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
@@ -48,6 +48,30 @@ import Testing
         bench.pass()
         #expect(try cut.replies.map(\.end.seqNum) == [5])
         #expect(cut.ended?.status == .malformed)
+    }
+
+    /// Of two sessions in one chunk, each gets its own, in messages of bounded size.
+    @Test func repliesOfAChunkShareMessagesPerSession() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let first = try bench.openSession(stream)
+        let second = try bench.openSession(stream)
+        var sent = 0
+        for n in 0..<200 {
+            let batch = try Bench.batch("\(n)")
+            (n % 4 == 3 ? second : first).onMessage?(batch)
+            sent += batch.count
+        }
+        #expect(first.messages.isEmpty && second.messages.isEmpty)
+        bench.pass()
+        let mine = (0..<200).filter { $0 % 4 != 3 }.map { SeqNum($0) }
+        #expect(try first.replies.map(\.start.seqNum) == mine)
+        #expect(try first.replies.map(\.end.seqNum) == mine.map { $0 + 1 })
+        #expect(try first.replies.allSatisfy { $0.tail.seqNum == 200 })
+        #expect(first.messages.map(\.count) == [64, 64, 22].map { $0 * AppendReply.byteCount })
+        #expect(try second.replies.map(\.start.seqNum) == (0..<50).map { 4 * $0 + 3 })
+        #expect(second.messages.count == 1)
+        #expect(first.consumedBytes + second.consumedBytes == sent)
     }
 
     /// A batch with a command that fills its chunk: the chunk is closed before the command counts.

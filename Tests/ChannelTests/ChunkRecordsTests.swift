@@ -69,15 +69,12 @@ private func makeStreamlet(
             try builder.add(timestamp: nil, headers: [], body: Bytes(utf8: body))
         }
         let batch = try builder.finish()
-        let placed = try #require(
-            SequencedBatch(
-                try PreparedRecords(batch), from: streamlet.assigned.tail.seqNum,
-                timestamps: streamlet.timestamps(now: 5)))
+        let placed = try SequencedBatch(
+            batch, from: streamlet.assigned.tail.seqNum, timestamps: streamlet.timestamps(now: 5))
         let offset = ring.reserve(placed.storedBytes)
         placed.write(to: ring.current.base + offset)
         return records.add(
-            placed, meteredBytes: batch.meteredBytes, in: ring.current, at: offset, to: streamlet,
-            chunk: chunk)
+            placed, in: ring.current, at: offset, to: streamlet, chunk: chunk)
     }
 
     @Test func batchesOfSeveralStreamletsKeepTheirOrder() throws {

@@ -49,9 +49,7 @@ import Testing
         try builder.add(timestamp: nil, headers: [], body: Bytes(utf8: "hi"))
         let assigner = TimestampAssigner(
             config: .system, now: 1_000, previous: 0)
-        let batch = try #require(
-            SequencedBatch(
-                try PreparedRecords(try builder.finish()), from: 0, timestamps: assigner))
+        let batch = try SequencedBatch(try builder.finish(), from: 0, timestamps: assigner)
         var writer = ByteWriter()
         writer.write(batch.stored())
         writer.writeReadBatchTail(batch.end)

@@ -44,8 +44,8 @@ struct NaiveRun {
             let now = Naive.number(&random)
             let assigner = TimestampAssigner(
                 mode: mode, isUncapped: seqNum % 2 == 1, now: now, previous: 99)
-            let sequenced = try #require(
-                SequencedBatch(try PreparedRecords(batch), from: seqNum, timestamps: assigner))
+            let sequenced = try SequencedBatch(batch, from: seqNum, timestamps: assigner)
+            #expect(sequenced.isComplete && sequenced.count == 10)
             var previous: UInt64 = 99
             var expected: [UInt8] = []
             for (i, record) in input.records.enumerated() {
@@ -70,8 +70,8 @@ struct NaiveRun {
         let batch = try AppendInputDecoder.decode(Bytes(Naive.canonical(input)))
         let assigner = TimestampAssigner(
             mode: .clientRequire, isUncapped: false, now: 5, previous: 0)
-        #expect(
-            SequencedBatch(try PreparedRecords(batch), from: 0, timestamps: assigner) == nil)
+        let sequenced = try SequencedBatch(batch, from: 0, timestamps: assigner)
+        #expect(!sequenced.isComplete)
     }
 
     @Test func timestampRules() {
@@ -246,6 +246,17 @@ struct NaiveRun {
         #expect(throws: DecodeError.self) { try walk.next() }
     }
 
+    /// What places a batch checks it as well as what only reads it.
+    private func isRefused(_ batch: PreparedBatch) -> Bool {
+        let assigner = TimestampAssigner(mode: .arrival, isUncapped: true, now: 1, previous: 0)
+        do {
+            _ = try SequencedBatch(batch, from: 0, timestamps: assigner)
+            return false
+        } catch {
+            return true
+        }
+    }
+
     @Test func hostilePreparedBatches() throws {
         var random = SplitMix64(seed: 21)
         for _ in 0..<fuzzIterations {
@@ -272,13 +283,15 @@ struct NaiveRun {
                 #expect(!changed || records.batch.records.count == Naive.prepared(input).count)
                 let assigner = TimestampAssigner(
                     mode: .clientPrefer, isUncapped: true, now: 1, previous: 0)
-                let sequenced = try #require(
-                    SequencedBatch(records, from: 0, timestamps: assigner))
+                let sequenced = try SequencedBatch(batch, from: 0, timestamps: assigner)
+                #expect(sequenced.hasCommands == records.hasCommands)
                 let read = try ReadLimits().cut(sequenced.stored())
                 #expect(read.count == batch.count)
                 #expect(read.meteredBytes == batch.meteredBytes)
-            } catch is DecodeError {
+            } catch {
                 #expect(changed || lies)
+                let isRefused = isRefused(batch)
+                #expect(isRefused)
             }
         }
     }

@@ -73,18 +73,7 @@ final class AppendSession {
         var reader = ByteReader(message)
         repeat {
             let start = reader.offset
-            let batch: PreparedBatch
-            do throws(DecodeError) {
-                batch = try PreparedBatch(decoding: &reader)
-            } catch {
-                poison(.malformed, Bytes(utf8: error.description), seenIn: nil)
-                call.consumed(message.count - start)
-                return
-            }
-            let messageBytes = reader.offset - start
-            switch sequencer.append(
-                batch, to: streamlet, for: self, messageBytes: messageBytes)
-            {
+            switch sequencer.append(from: &reader, to: streamlet, for: self) {
             case .sequenced: repliesOutstanding += 1
             case .blocked:
                 hold(message.dropFirst(start))

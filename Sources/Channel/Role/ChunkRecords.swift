@@ -77,8 +77,8 @@ struct ChunkRecords {
     /// Adds a batch that begins at the streamlet's assigned tail, and moves that behind it. `slab`
     /// holds its bytes at `offset`. True if the fragment is new.
     mutating func add(
-        _ batch: SequencedBatch, meteredBytes: Int, in slab: ByteStorage, at offset: Int,
-        to streamlet: OpenStreamlet, chunk: ChunkIndex
+        _ batch: SequencedBatch, in slab: ByteStorage, at offset: Int, to streamlet: OpenStreamlet,
+        chunk: ChunkIndex
     ) -> Bool {
         precondition(
             batch.start.seqNum == streamlet.assigned.tail.seqNum, "batches are contiguous")
@@ -87,7 +87,7 @@ struct ChunkRecords {
         batches.append(
             Batch(
                 slab: UInt32(slabs.count - 1), offset: UInt32(offset),
-                length: UInt32(batch.storedBytes), meteredBytes: UInt32(meteredBytes),
+                length: UInt32(batch.storedBytes), meteredBytes: UInt32(batch.meteredBytes),
                 firstSeqNum: batch.start.seqNum, lastTimestamp: batch.end.timestamp,
                 count: UInt32(batch.count), next: Self.none))
         let newest = streamlet.newest
@@ -96,19 +96,15 @@ struct ChunkRecords {
         if let newest, newest.chunk == chunk {
             slot = newest.slot
             isNew = false
-            let last = Int(fragments[Int(slot)].lastBatch)
+            let last = Int(fragments[Int(slot)].extend(batch, added))
             batches[last].next = added
             if !batches[Int(added)].continues(batches[last]) { runCount += 1 }
         } else {
             slot = UInt32(fragments.count)
             isNew = true
             runCount += 1
-            fragments.append(
-                Fragment(
-                    streamlet: streamlet, start: batch.start, previous: newest,
-                    lastTimestamp: 0, firstBatch: added, lastBatch: added))
+            fragments.append(Fragment(of: streamlet, batch, added, previous: newest))
         }
-        fragments[Int(slot)].extend(batch, meteredBytes, added)
         streamlet.advance(to: batch.end, at: FragmentPlace(chunk: chunk, slot: slot))
         return isNew
     }
@@ -213,14 +209,25 @@ struct ChunkRecords {
 }
 
 extension ChunkRecords.Fragment {
-    fileprivate mutating func extend(
-        _ batch: SequencedBatch, _ meteredBytes: Int, _ index: UInt32
+    fileprivate init(
+        of streamlet: OpenStreamlet, _ batch: SequencedBatch, _ index: UInt32,
+        previous: FragmentPlace?
     ) {
+        self.init(
+            streamlet: streamlet, start: batch.start, previous: previous, lastTimestamp: 0,
+            firstBatch: index, lastBatch: index)
+        _ = extend(batch, index)
+    }
+
+    /// Batch `index` joins; returns the one that was last before.
+    @inline(__always)
+    fileprivate mutating func extend(_ batch: SequencedBatch, _ index: UInt32) -> UInt32 {
+        defer { lastBatch = index }
         count += UInt32(batch.count)
         lastTimestamp = batch.end.timestamp
-        self.meteredBytes += UInt32(meteredBytes)
+        meteredBytes += UInt32(batch.meteredBytes)
         length += UInt32(batch.storedBytes)
-        lastBatch = index
+        return lastBatch
     }
 }
 

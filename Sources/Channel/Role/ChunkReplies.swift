@@ -19,6 +19,15 @@ struct ChunkReplies {
         fileprivate(set) var messageBytes = 0
         fileprivate var first = ChunkReplies.none
         fileprivate var last = ChunkReplies.none
+
+        /// Reply `added` joins; returns the one before it, if any.
+        fileprivate mutating func join(_ added: UInt32, _ messageBytes: Int) -> UInt32 {
+            defer { last = added }
+            if count == 0 { first = added }
+            count += 1
+            self.messageBytes += messageBytes
+            return last
+        }
     }
 
     private struct Reply {
@@ -46,15 +55,8 @@ struct ChunkReplies {
     ) {
         let added = UInt32(replies.count)
         replies.append(Reply(start: start, end: end, next: Self.none))
-        let run = Int(run)
-        if runs[run].count == 0 {
-            runs[run].first = added
-        } else {
-            replies[Int(runs[run].last)].next = added
-        }
-        runs[run].last = added
-        runs[run].count += 1
-        runs[run].messageBytes += messageBytes
+        let previous = runs[Int(run)].join(added, messageBytes)
+        if previous != Self.none { replies[Int(previous)].next = added }
     }
 
     /// Calls `send` with up to `countMax` of a run's replies at a time, in order: how many they

@@ -35,10 +35,14 @@ final class LogWriter {
         var records = ChunkRecords()
         var unannounced: [OpenStreamlet] = []
         var bytes = 0
+        /// As `LogWriter.overhead`; that of an empty chunk fits every batch.
+        var overhead = 0
         var recordCount = 0
         var firstAppendAt: Nanoseconds = 0
         /// When the timer is to close it, if nothing else does before.
         var dueAt = Nanoseconds.max
+        /// It is to be closed at the end of this turn of the loop.
+        var isDue = false
 
         var isEmpty: Bool { records.isEmpty }
         var fragmentCount: Int { records.fragments.count + unannounced.count }
@@ -103,6 +107,7 @@ final class LogWriter {
         window = LogWindow(widthMax: limits.inFlightChunksMax)
         linger = Linger(bounds: limits.lingerNanoseconds, width: limits.inFlightChunksMax)
         metrics = LogMetrics(world.metrics)
+        open.overhead = overhead
         closingSoon = Errand(on: world.loop) { [weak self] in self?.closeIfPossible() }
         closingLater = Errand(on: world.loop) { [weak self] in self?.closeIfDue() }
         world.metrics.gauge("chunks_in_flight", help: "Chunks whose PUT is under way.") {
@@ -129,18 +134,23 @@ final class LogWriter {
     }
 
     private func fits(_ bytes: Int) -> Bool {
-        // The batch may bring a fragment and its streamlet's OPEN.
+        open.bytes + bytes + open.overhead <= limits.chunkBytesMax
+    }
+
+    /// What the open chunk takes besides records, if the next batch brings a fragment and its
+    /// streamlet's OPEN; more than any chunk, if there may be no more of them.
+    private var overhead: Int {
+        guard open.fragmentCount + 2 <= limits.chunkFragmentsMax else { return .max / 2 }
         let entries = (open.fragmentCount + 2) * FragmentEntry.byteCount
         let opens = (open.unannounced.count + 1) * OpenPayload.byteCountMax
-        return open.bytes + bytes + entries + opens + Self.frameBytes <= limits.chunkBytesMax
-            && open.fragmentCount + 2 <= limits.chunkFragmentsMax
+        return entries + opens + Self.frameBytes
     }
 
     /// Writes a batch into the open chunk. There must be room. Once it is stable, `session` gets
     /// its reply.
     func append(
-        _ batch: SequencedBatch, meteredBytes: Int, to streamlet: OpenStreamlet,
-        for session: AppendSession, messageBytes: Int
+        _ batch: SequencedBatch, to streamlet: OpenStreamlet, for session: AppendSession,
+        messageBytes: Int
     ) {
         let bytes = batch.storedBytes
         if !fits(bytes) { close() }
@@ -150,14 +160,14 @@ final class LogWriter {
         batch.write(to: slabs.current.base + offset)
         let index = window.nextIndex
         let isNew = open.records.add(
-            batch, meteredBytes: meteredBytes, in: slabs.current, at: offset, to: streamlet,
-            chunk: index)
+            batch, in: slabs.current, at: offset, to: streamlet, chunk: index)
         if isNew && !streamlet.isAnnounced {
             streamlet.isAnnounced = true
             open.unannounced.append(streamlet)
         }
         streamlet.touchedAt = now
         open.bytes += bytes
+        if isNew { open.overhead = overhead }
         open.recordCount += batch.count
         unflushedBytes += bytes
         let run = joinRun(of: session, in: index)
@@ -222,8 +232,10 @@ final class LogWriter {
     private func closeWhenDue(_ now: Nanoseconds) {
         guard !open.isEmpty, !window.isFull, !hasFailed else { return }
         if open.bytes >= limits.chunkBytesTarget { return close() }
+        if open.isDue { return }
         let due = open.firstAppendAt + linger.delay(inFlight: window.count)
         if due <= now {
+            open.isDue = true
             closingSoon?.soon()
             return
         }
@@ -248,6 +260,7 @@ final class LogWriter {
     }
 
     private func closeIfPossible() {
+        open.isDue = false
         if !open.isEmpty && !window.isFull && !hasFailed { close() }
     }
 
@@ -271,7 +284,9 @@ final class LogWriter {
         open.unannounced = []
         open.bytes = 0
         open.recordCount = 0
+        open.overhead = overhead
         open.dueAt = .max
+        open.isDue = false
         put(index, body)
     }
 

@@ -28,10 +28,24 @@ final class Sequencer {
         self.loop = loop
     }
 
+    /// Sequences the next batch of a message.
     func append(
+        from reader: inout ByteReader, to streamlet: OpenStreamlet, for session: AppendSession
+    ) -> Verdict {
+        let start = reader.offset
+        do throws(DecodeError) {
+            let batch = try PreparedBatch.next(of: &reader)
+            return try append(
+                batch, to: streamlet, for: session, messageBytes: reader.offset - start)
+        } catch {
+            return .refused(.malformed, Bytes(utf8: error.description), seenIn: nil)
+        }
+    }
+
+    private func append(
         _ batch: PreparedBatch, to streamlet: OpenStreamlet, for session: AppendSession,
         messageBytes: Int
-    ) -> Verdict {
+    ) throws(DecodeError) -> Verdict {
         if log.hasFailed { return .refused(.unavailable, Bytes(), seenIn: nil) }
         if streamlet.isDeleted { return .refused(.streamDeleted, Bytes(), seenIn: nil) }
         switch streamlet.phase {
@@ -43,29 +57,20 @@ final class Sequencer {
             streamlet.whenClosed { [weak session] in session?.resume() }
             return .blocked
         }
-        let records: PreparedRecords
-        do throws(DecodeError) {
-            records = try PreparedRecords(batch)
-        } catch {
-            return .refused(.malformed, Bytes(utf8: error.description), seenIn: nil)
-        }
-        if let (rejection, seenIn) = streamlet.refusal(batch.conditions) {
+        let placed = try SequencedBatch(
+            batch, from: streamlet.assigned.tail.seqNum,
+            timestamps: streamlet.timestamps(now: loop.wallMilliseconds))
+        if batch.hasConditions, let (rejection, seenIn) = streamlet.refusal(batch.conditions) {
             return .refused(.rejected, rejection.encoded(), seenIn: seenIn)
         }
-        guard
-            let placed = SequencedBatch(
-                records, from: streamlet.assigned.tail.seqNum,
-                timestamps: streamlet.timestamps(now: loop.wallMilliseconds))
-        else { return .refused(.timestampMissing, Bytes(), seenIn: nil) }
+        guard placed.isComplete else { return .refused(.timestampMissing, Bytes(), seenIn: nil) }
         guard log.hasRoom(for: placed.storedBytes) else {
             blocked.append(session)
             return .blocked
         }
-        log.append(
-            placed, meteredBytes: batch.meteredBytes, to: streamlet, for: session,
-            messageBytes: messageBytes)
-        if records.hasCommands {
-            applyCommands(records, streamlet, from: placed.start.seqNum)
+        log.append(placed, to: streamlet, for: session, messageBytes: messageBytes)
+        if placed.hasCommands {
+            applyCommands(batch, streamlet, from: placed.start.seqNum)
             log.noteCommands(of: streamlet)
         }
         return .sequenced
@@ -84,18 +89,20 @@ final class Sequencer {
     }
 
     private func applyCommands(
-        _ records: PreparedRecords, _ streamlet: OpenStreamlet, from first: SeqNum
+        _ batch: PreparedBatch, _ streamlet: OpenStreamlet, from first: SeqNum
     ) {
-        var own = first
-        for record in records {
-            if record.isCommand {
-                do throws(DecodeError) {
-                    streamlet.apply(try Command(storedFields: records.fields(of: record)), own: own)
-                } catch {
-                    preconditionFailure("a checked command decodes: \(error)")
+        do throws(DecodeError) {
+            let records = try PreparedRecords(batch)
+            var own = first
+            for record in records {
+                if record.isCommand {
+                    let command = try Command(storedFields: records.fields(of: record))
+                    streamlet.apply(command, own: own)
                 }
+                own += 1
             }
-            own += 1
+        } catch {
+            preconditionFailure("a checked command decodes: \(error)")
         }
     }
 }

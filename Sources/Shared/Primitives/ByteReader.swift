@@ -67,6 +67,13 @@ public struct ByteReader {
         return bytes[offset..<offset + count]
     }
 
+    /// Moves on by `count` bytes, at least 0.
+    @inlinable
+    public mutating func skip(_ count: Int) throws(DecodeError) {
+        guard remaining >= count else { throw DecodeError(.truncated, at: offset) }
+        position += count
+    }
+
     public mutating func readVarint() throws(DecodeError) -> UInt64 {
         let start = offset
         var at = offset

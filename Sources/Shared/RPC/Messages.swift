@@ -46,11 +46,20 @@ extension PreparedBatch: ByteCodable {
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
-        let flags = try reader.read(UInt8.self)
+        self = try Self.next(of: &reader)
+    }
+
+    /// As `init(decoding:)`, which would copy what it makes.
+    package static func next(of reader: inout ByteReader) throws(DecodeError) -> PreparedBatch {
+        // Once per batch: the numbers that are always there in one step.
+        let base = reader.bytes.base + reader.offset
+        try reader.skip(13)
+        let flags = base.load(as: UInt8.self)
         guard flags < 4 else { throw reader.malformed("unknown batch flags \(flags)") }
-        let count = Int(try reader.read(UInt32.self))
-        let metered = Int(try reader.read(UInt32.self))
-        let recordsBytes = Int(try reader.read(UInt32.self))
+        func number(at offset: Int) -> Int {
+            Int(UInt32(littleEndian: base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
+        }
+        let (count, metered, recordsBytes) = (number(at: 1), number(at: 5), number(at: 9))
         guard (1...Limits.batchRecordsMax).contains(count), metered <= Limits.batchMeteredBytesMax
         else { throw reader.malformed("batch of \(count) records, \(metered) metered bytes") }
         var conditions = AppendConditions()
@@ -58,8 +67,10 @@ extension PreparedBatch: ByteCodable {
         if flags & 2 != 0 {
             conditions.fencingToken = try reader.readText(lengthMax: Limits.fencingTokenBytesMax)
         }
-        self.init(
-            count: count, meteredBytes: metered, records: try reader.read(recordsBytes),
+        let start = reader.offset
+        try reader.skip(recordsBytes)
+        return PreparedBatch(
+            count: count, meteredBytes: metered, records: reader.bytes[start..<reader.offset],
             conditions: conditions)
     }
 }

@@ -17,6 +17,10 @@ package struct PreparedBatch: Sendable, Equatable {
     package var records: Bytes
     package var conditions: AppendConditions
 
+    package var hasConditions: Bool {
+        conditions.matchSeqNum != nil || conditions.fencingToken != nil
+    }
+
     package static let prefixBytes = 16
     package static let commandFlag: UInt32 = 1 << 31
     package static let timestampFlag: UInt32 = 1 << 30

@@ -84,6 +84,16 @@ package struct PreparedRecords: Sequence {
     /// Throws unless the layout is right, the counts are true, and every record satisfies the rules
     /// of an append.
     package init(_ batch: PreparedBatch) throws(DecodeError) {
+        hasCommands = try Self.check(batch) { _ in }
+        self.batch = batch
+        fieldsBytes = batch.records.count - batch.count * PreparedBatch.prefixBytes
+    }
+
+    /// Checks the batch, and calls `body` with each of its records. Whether some are commands.
+    @inline(__always)
+    static func check(
+        _ batch: PreparedBatch, _ body: (PreparedRecord) -> Void
+    ) throws(DecodeError) -> Bool {
         let records = batch.records
         var at = 0
         var count = 0
@@ -102,6 +112,7 @@ package struct PreparedRecords: Sequence {
             meteredBytes += record.meteredBytes
             count += 1
             at = record.fields.upperBound
+            body(record)
         }
         guard count == batch.count, (1...Limits.batchRecordsMax).contains(count) else {
             throw Self.malformed("\(count) prepared records instead of \(batch.count)", at)
@@ -110,9 +121,7 @@ package struct PreparedRecords: Sequence {
             throw Self.malformed(
                 "\(meteredBytes) metered bytes instead of \(batch.meteredBytes)", at)
         }
-        self.batch = batch
-        fieldsBytes = records.count - count * PreparedBatch.prefixBytes
-        self.hasCommands = hasCommands
+        return hasCommands
     }
 
     package var count: Int { batch.count }
@@ -121,19 +130,6 @@ package struct PreparedRecords: Sequence {
     package func fields(of record: PreparedRecord) -> Bytes { batch.records[record.fields] }
 
     package func makeIterator() -> Iterator { Iterator(records: batch.records) }
-
-    /// Calls `body` with each record, in order, until it returns false; counts no references.
-    @inline(__always)
-    func forEach(while body: (PreparedRecord) -> Bool) {
-        let (base, count) = (batch.records.base, batch.records.count)
-        defer { withExtendedLifetime(batch) {} }
-        var at = 0
-        while at < count {
-            let record = PreparedRecord(prefixAt: base + at, offset: at)
-            guard body(record) else { return }
-            at = record.fields.upperBound
-        }
-    }
 
     package struct Iterator: IteratorProtocol {
         fileprivate let records: Bytes
@@ -179,7 +175,7 @@ package struct PreparedRecords: Sequence {
 extension PreparedRecord {
     /// Reads the prefix at `base`, which stands at `offset` of the batch's records.
     @inline(__always)
-    fileprivate init(prefixAt base: UnsafeRawPointer, offset: Int) {
+    init(prefixAt base: UnsafeRawPointer, offset: Int) {
         let length = UInt32(littleEndian: base.loadUnaligned(as: UInt32.self))
         let word = UInt32(littleEndian: base.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
         let time = UInt64(littleEndian: base.loadUnaligned(fromByteOffset: 8, as: UInt64.self))

@@ -47,51 +47,61 @@ package struct TimestampAssigner: Sendable, Equatable {
 /// A batch with its place in a stream: how many bytes it takes is known before any is written, so
 /// that a channel reserves room once and copies once.
 package struct SequencedBatch {
-    package let records: PreparedRecords
     package let start: StreamPosition
     /// Exclusive; the timestamp is the last record's.
     package let end: StreamPosition
     /// Bytes of all the stored records.
     package let storedBytes: Int
+    package let count: Int
+    package let meteredBytes: Int
+    package let hasCommands: Bool
+    /// False if some record lacks a timestamp that the stream requires: then it has no place, and
+    /// cannot be written.
+    package let isComplete: Bool
+    private let records: Bytes
     private let timestamps: TimestampAssigner
 
-    package var count: Int { records.count }
-
-    /// Places `records` from `seqNum` on. Nil if one lacks a timestamp that the stream requires.
-    package init?(
-        _ records: PreparedRecords, from seqNum: SeqNum, timestamps: TimestampAssigner
-    ) {
-        self.records = records
-        self.timestamps = timestamps
+    /// Checks `batch` as `PreparedRecords` does, and places its records from `seqNum` on, in one
+    /// pass.
+    package init(
+        _ batch: borrowing PreparedBatch, from seqNum: SeqNum, timestamps: TimestampAssigner
+    ) throws(DecodeError) {
         var assigner = timestamps
         var next = seqNum
         var storedBytes = 0
-        var first: TimestampMillis?
+        var first: TimestampMillis = 0
         var isComplete = true
-        records.forEach { record in
+        hasCommands = try PreparedRecords.check(batch) { record in
             guard let timestamp = assigner.next(record.timestamp) else {
                 isComplete = false
-                return false
+                return
             }
-            if first == nil { first = timestamp }
+            if next == seqNum { first = timestamp }
             storedBytes += StoredRecord.elementBytes(
                 fieldsBytes: record.fields.count, seqNum: next, timestamp: timestamp)
             next += 1
-            return true
         }
-        guard isComplete else { return nil }
-        start = StreamPosition(seqNum: seqNum, timestamp: first ?? 0)
+        start = StreamPosition(seqNum: seqNum, timestamp: first)
         end = StreamPosition(seqNum: next, timestamp: assigner.previous)
         self.storedBytes = storedBytes
+        count = batch.count
+        meteredBytes = batch.meteredBytes
+        self.isComplete = isComplete
+        records = batch.records
+        self.timestamps = timestamps
     }
 
     /// Writes the stored records at `target`, which has room for `storedBytes`.
     package func write(to target: UnsafeMutableRawPointer) {
-        let source = records.batch.records.base
+        precondition(isComplete, "what has no place is not written")
+        let (source, length) = (records.base, records.count)
+        defer { withExtendedLifetime(records) {} }
         var assigner = timestamps
         var seqNum = start.seqNum
+        var at = 0
         var written = 0
-        records.forEach { record in
+        while at < length {
+            let record = PreparedRecord(prefixAt: source + at, offset: at)
             guard let timestamp = assigner.next(record.timestamp) else {
                 preconditionFailure("the timestamps were assigned before")
             }
@@ -100,7 +110,7 @@ package struct SequencedBatch {
                     start: source + record.fields.lowerBound, count: record.fields.count),
                 seqNum: seqNum, timestamp: timestamp, to: target + written)
             seqNum += 1
-            return true
+            at = record.fields.upperBound
         }
         precondition(written == storedBytes, "the records take the bytes that were reserved")
     }
