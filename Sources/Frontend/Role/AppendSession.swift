@@ -19,6 +19,9 @@ final class AppendSession {
     private let exchange: any HTTPExchange
     private let pipe: AppendPipe
     private var decoder = SessionFrameDecoder()
+    /// The input that has come in part.
+    private let begun: BegunFrames.Frame
+    private var hasPassedOn = false
     private var session: UInt64 = 0
     private var isInputOver = false
     /// The client is not read, and what came of it may wait in the decoder.
@@ -42,6 +45,11 @@ final class AppendSession {
         self.path = path
         self.exchange = exchange
         pipe = AppendPipe(path, named, lookup: lookup, waitsOut: true)
+        begun = BegunFrames.Frame(path.begun)
+        begun.onRoom = { [weak self] in self?.resumeSoon() }
+        begun.onLate = { [weak self] in
+            self?.drop(APIError(.requestTimeout, "an input did not arrive in time"))
+        }
         pipe.onAcks = { [self] in acknowledge($0) }
         pipe.onFailure = { [self] in end(with: $0) }
         exchange.onBody = { [self] in received($0) }
@@ -83,6 +91,9 @@ final class AppendSession {
         }
         self.decoder = decoder
         pipe.account()
+        // Behind whole inputs it counts as they do.
+        begun.came(halt == nil && acceptsInput ? decoder.bufferedBytes : 0, isNew: hasPassedOn)
+        hasPassedOn = false
         if halt == .full || acceptsInput && pipe.isFull { return pause() }
         if halt == .turnOver {
             pause()
@@ -90,6 +101,8 @@ final class AppendSession {
         }
         if isInputOver, acceptsInput { finishInput() }
         settle()
+        if begun.isTooMuch { drop(APIError(.hotServer, "too many inputs are on their way")) }
+        if !isOver, !begun.mayGoOn { return pause() }
         if isPaused, !isOver {
             isPaused = false
             exchange.setReading(true)
@@ -125,6 +138,7 @@ final class AppendSession {
         guard !frame.isTerminal else {
             throw APIError(.badFrame, "a client sends no terminal frame")
         }
+        hasPassedOn = true
         let input = try path.expand(frame)
         do throws(AppendInputError) {
             try pipe.submit(input, following: following)
@@ -135,6 +149,16 @@ final class AppendSession {
             case .invalid: throw APIError(.invalid, error.description)
             }
         }
+    }
+
+    /// What came of an input is let go of, and nothing more is taken.
+    private func drop(_ reason: APIError) {
+        decoder = SessionFrameDecoder()
+        begun.came(0, isNew: false)
+        guard acceptsInput else { return }
+        inputFailure = reason
+        settle()
+        resumeSoon()
     }
 
     private func finishInput() {
@@ -235,6 +259,7 @@ final class AppendSession {
         exchange.onAbort = nil
         exchange.onWritable = nil
         pipe.onFailure = nil
+        begun.came(0, isNew: false)
         pipe.close()
     }
 

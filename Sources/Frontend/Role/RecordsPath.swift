@@ -13,6 +13,7 @@ final class DataPath {
     let cell: Cell
     let metrics: RecordsMetrics
     let budget: AppendBudget
+    let begun: BegunFrames
     let fetcher: ReadFetcher
     let terms: PlanTerms
     let tails: TailCalls
@@ -37,6 +38,7 @@ final class DataPath {
         self.cell = cell
         metrics = RecordsMetrics(world.metrics)
         budget = AppendBudget(limits: limits)
+        begun = BegunFrames(loop: world.loop, bytesMax: limits.processInFlightBytesMax)
         fetcher = ReadFetcher(world: world, limits: limits, metrics: metrics)
         terms = PlanTerms(world: world)
         tails = TailCalls(calls: world.calls, loop: world.loop)

@@ -6,9 +6,9 @@ internal import RPC
 
 /// Asks channels for tails, once for all who ask for the same streamlet's at a time.
 ///
-/// A tail must be as of a moment behind the arrival of whoever asks. So who comes while a call is on
-/// its way does not share that one but the next, which begins when that one ends; or after a short
-/// while, for a channel that is slow to answer must not hold up more than it has to.
+/// A tail must be as of a moment behind the arrival of whoever asks. So who comes while a call is
+/// on its way does not share that one but the next, which begins when that one ends; or after a
+/// short while, for a channel that is slow to answer must not hold up more than it has to.
 final class TailCalls {
     struct Answer: Sendable {
         let status: Status
