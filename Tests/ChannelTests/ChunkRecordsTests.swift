@@ -105,7 +105,7 @@ private func makeStreamlet(
         #expect(runs.joined() == taken.batches(of: 0).map(\.bytes).joined())
         #expect(runs.reduce(0) { $0 + $1.count } == Int(first.length))
         #expect(a.stable.tail.seqNum == 0)
-        taken.becameStable()
+        for slot in taken.fragments.indices { taken.show(slot) }
         #expect(a.stable.tail == StreamPosition(seqNum: 4, timestamp: 5))
         #expect(a.isSettled && b.isSettled)
     }

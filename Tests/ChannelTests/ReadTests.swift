@@ -73,6 +73,49 @@ import Testing
         #expect(try follow.pushes.map(\.count) == [0, 1])
     }
 
+    /// A streamlet that was taken over before the other log has settled that: its records are
+    /// durable, and yet nobody may know of them.
+    @Test func whatRestsOnAnotherLogIsNotShownBeforeThatIsSettled() async throws {
+        let bench = try await Bench()
+        let stream = bench.makeStream("s")
+        let session = try bench.openSession(stream)
+        let other = try bench.openSession(bench.makeStream("t"))
+        let parts = try #require(bench.role.parts)
+        let handoff = Dependency(channel: ChannelID(9), index: 3)
+        try #require(parts.streamlets.find(stream)).dependency = handoff
+        func tail() throws -> SeqNum {
+            let call = bench.call(.tail, TailRequest(stream: stream, streamlet: 0))
+            bench.pass()
+            return try TailReply(try #require(call.ended).payload).tail.seqNum
+        }
+        let follow = bench.call(.follow, FollowRequest(stream: stream, streamlet: 0, start: 0))
+        for text in ["a", "b", "c"] {
+            session.onMessage?(try Bench.batch(text))
+            other.onMessage?(try Bench.batch(text))
+            bench.pass()
+        }
+        session.onMessage?(try Bench.batch("d", match: 7))
+        bench.pass()
+        #expect(try other.replies.map(\.end.seqNum) == [1, 2, 3])
+        #expect(try session.replies.isEmpty && session.ended == nil)
+        #expect(try follow.pushes.map(\.count) == [0])
+        #expect(try tail() == 0)
+        let channel = try #require(bench.role.channel)
+        try bench.run {
+            let object = try await bench.store.get(LogKeys.chunk(channel, 0), range: nil)
+            let entries = try Chunk(object.bytes).entries.filter { $0.stream == stream }
+            #expect(entries.map(\.dependency) == [handoff, handoff])
+        }
+        parts.log.settle(Dependency(channel: ChannelID(9), index: 2))
+        #expect(try tail() == 0, "it rests on another one")
+        parts.log.settle(handoff)
+        #expect(try session.replies.map(\.end.seqNum) == [1, 2, 3])
+        bench.pass()
+        #expect(session.ended?.status == .rejected)
+        #expect(try follow.pushes.map(\.firstSeqNum) == [0, 0, 1, 2])
+        #expect(try tail() == 3)
+    }
+
     @Test func aPlanPointsAtTheRecordsInTheChunks() async throws {
         let bench = try await Bench { $0.lingerNanoseconds = 0...0 }
         let stream = bench.makeStream("s")

@@ -18,13 +18,13 @@ internal import Records
 package final class ChannelRole: CallService {
     private let world: ChannelWorld
     private let limits: ChannelLimits
-    private var parts: Parts?
+    private(set) var parts: Parts?
     private var isOver = false
     private var isDraining = false
     private var whenDrained: Signal<Void> = Signal()
 
     /// What exists once the channel has its id.
-    private struct Parts {
+    struct Parts {
         let log: LogWriter
         let sequencer: Sequencer
         let replies: ReplyGuard

@@ -158,14 +158,12 @@ struct ChunkRecords {
         }
     }
 
-    /// The chunk became stable, and with it the records of its streamlets.
-    func becameStable() {
-        for slot in fragments.indices {
-            let fragment = fragments[slot]
-            fragment.streamlet.becameStable(
-                from: fragment.start.seqNum, to: fragment.tail,
-                state: states.isEmpty ? nil : states[UInt32(slot)])
-        }
+    /// Anybody may know of a fragment's records now.
+    func show(_ slot: Int) {
+        let fragment = fragments[slot]
+        fragment.streamlet.becameStable(
+            from: fragment.start.seqNum, to: fragment.tail,
+            state: states.isEmpty ? nil : states[UInt32(slot)])
     }
 
     /// What was gathered, in arrays of about that size: those of `spare`, which is empty, if they

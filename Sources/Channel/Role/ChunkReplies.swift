@@ -41,11 +41,14 @@ struct ChunkReplies {
     private static let keptMax = 16_384
 
     private(set) var runs = ContiguousArray<Run>()
+    /// Runs that have not left.
+    private(set) var heldCount = 0
     private var replies = ContiguousArray<Reply>()
 
     /// A new run; its number.
     mutating func begin(for session: AppendSession) -> UInt32 {
         runs.append(Run(session: session))
+        heldCount += 1
         return UInt32(runs.count - 1)
     }
 
@@ -58,6 +61,9 @@ struct ChunkReplies {
         let previous = runs[Int(run)].join(added, messageBytes)
         if previous != Self.none { replies[Int(previous)].next = added }
     }
+
+    /// A run has left.
+    mutating func left() { heldCount -= 1 }
 
     /// Calls `send` with up to `countMax` of a run's replies at a time, in order: how many they
     /// are, and what writes them where there is room for them, all with the same `tail`.
@@ -84,16 +90,18 @@ struct ChunkReplies {
     /// Forgets everything, and keeps room for as much.
     mutating func reset() {
         if replies.capacity > Self.keptMax { return self = ChunkReplies() }
+        heldCount = 0
         runs.removeAll(keepingCapacity: true)
         replies.removeAll(keepingCapacity: true)
     }
 }
 
-/// The replies of the chunks that are not stable yet: those in flight, and the open one.
+/// The replies that have not left: of the open chunk, of those in flight, and of those that are
+/// stable where some depend on another log.
 struct PendingReplies {
     /// Of the open chunk.
     var open = ChunkReplies()
-    /// Of those in flight, from chunk `start` on.
+    /// Of closed chunks, from chunk `start` on.
     private var closed: Deque<ChunkReplies> = []
     private var start: ChunkIndex = 0
     /// What was used before, for its room: no more than were ever pending at once.
@@ -110,11 +118,19 @@ struct PendingReplies {
         open = spare.popLast() ?? ChunkReplies()
     }
 
-    /// Forgets the oldest chunk's, which have left.
-    mutating func removeFirst() {
-        var first = closed.removeFirst()
-        start += 1
-        first.reset()
-        spare.append(first)
+    /// A run of `chunk` has left.
+    mutating func left(_ chunk: ChunkIndex) {
+        let at = Int(chunk - start)
+        if at == closed.count { open.left() } else { closed[at].left() }
+    }
+
+    /// Forgets the oldest chunks below `end` as far as all of them has left.
+    mutating func forget(below end: ChunkIndex) {
+        while start < end, let oldest = closed.first, oldest.heldCount == 0 {
+            var first = closed.removeFirst()
+            start += 1
+            first.reset()
+            spare.append(first)
+        }
     }
 }

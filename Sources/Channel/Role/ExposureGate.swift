@@ -3,6 +3,17 @@
 internal import DequeModule
 internal import Log
 internal import Primitives
+internal import RPC
+
+/// What leaves the channel once the log lets it.
+enum Exposure {
+    /// A streamlet's records in a chunk: with them its tail moves, readers and followers see them.
+    case records(FragmentPlace)
+    /// Replies: a run of those of a chunk.
+    case replies(ChunkIndex, run: UInt32)
+    /// The end of a session that failed.
+    case end(AppendSession, Status, Bytes)
+}
 
 /// The one gate through which everything passes that reveals a channel's state.
 ///

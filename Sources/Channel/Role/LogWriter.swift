@@ -8,14 +8,6 @@ internal import Primitives
 internal import RPC
 internal import Records
 
-/// What leaves the channel once the log lets it.
-enum Exposure {
-    /// Replies: a run of those of a chunk.
-    case replies(ChunkIndex, run: UInt32)
-    /// The end of a session that failed.
-    case end(AppendSession, Status, Bytes)
-}
-
 /// Writes the channel's log: gathers batches into the open chunk, closes it, puts it, and says what
 /// became stable.
 ///
@@ -161,10 +153,7 @@ final class LogWriter {
         let index = window.nextIndex
         let isNew = open.records.add(
             batch, in: slabs.current, at: offset, to: streamlet, chunk: index)
-        if isNew && !streamlet.isAnnounced {
-            streamlet.isAnnounced = true
-            open.unannounced.append(streamlet)
-        }
+        if isNew { begin(streamlet, in: index) }
         streamlet.touchedAt = now
         open.bytes += bytes
         if isNew { open.overhead = overhead }
@@ -176,13 +165,25 @@ final class LogWriter {
         closeWhenDue(now)
     }
 
+    /// The open chunk, whose index is `index`, has records of the streamlet from now on.
+    private func begin(_ streamlet: OpenStreamlet, in index: ChunkIndex) {
+        if !streamlet.isAnnounced {
+            streamlet.isAnnounced = true
+            open.unannounced.append(streamlet)
+        }
+        let place = FragmentPlace(
+            chunk: index, slot: UInt32(open.records.fragments.count - 1))
+        _ = gate.hold(.records(place), until: index, dependency: streamlet.dependency)
+    }
+
     /// The run of a session's replies in the open chunk, whose index is `index`.
     private func joinRun(of session: AppendSession, in index: ChunkIndex) -> UInt32 {
         if limits.mutant != .ackBeforeStable, let run = session.run(in: index) { return run }
         let run = replies.open.begin(for: session)
         session.enter(run, in: index)
         if limits.mutant == .ackBeforeStable { return run }
-        let isStable = gate.hold(.replies(index, run: run), until: index, dependency: nil)
+        let isStable = gate.hold(
+            .replies(index, run: run), until: index, dependency: session.streamlet.dependency)
         precondition(!isStable, "the open chunk is not stable")
         return run
     }
@@ -205,22 +206,51 @@ final class LogWriter {
         }
         if hasFailed { return fail(exposure) }
         if limits.mutant == .ackBeforeStable { return release(exposure) }
-        if gate.hold(exposure, until: index, dependency: nil) { release(exposure) }
+        if gate.hold(exposure, until: index, dependency: dependency(of: exposure)) {
+            release(exposure)
+        }
+    }
+
+    private func dependency(of exposure: Exposure) -> Dependency? {
+        switch exposure {
+        case .records(let place): fragment(place)?.streamlet.dependency
+        case .replies(let index, let run):
+            replies[index].runs[Int(run)].session.streamlet.dependency
+        case .end(let session, _, _): session.streamlet.dependency
+        }
+    }
+
+    /// The handoff in another log is durable: what waited for it alone leaves.
+    func settle(_ dependency: Dependency) {
+        gate.commit(dependency) { release($0) }
+        replies.forget(below: window.stableEnd)
     }
 
     private func release(_ exposure: Exposure) {
         switch exposure {
+        case .records(let place): show(place)
         case .replies(let index, let number):
             let replies = replies[index]
             let run = replies.runs[Int(number)]
             run.session.reply(run, of: replies)
+            self.replies.left(index)
         case .end(let session, let status, let payload): onEnd(session, status, payload)
         }
+    }
+
+    private func show(_ place: FragmentPlace) {
+        guard let records = records(of: place.chunk) else {
+            preconditionFailure("what is not shown is not flushed, and stays in memory")
+        }
+        records.show(Int(place.slot))
+        let streamlet = records.fragments[Int(place.slot)].streamlet
+        if streamlet.hasFollowers { onRecords(streamlet, place) }
     }
 
     /// The exposure's prefix of the log failed: its outcome is unknown.
     private func fail(_ exposure: Exposure) {
         switch exposure {
+        case .records: break
         case .replies(let index, let run):
             replies[index].runs[Int(run)].session.end(.indefinite, Bytes())
         case .end(let session, _, _): session.end(.indefinite, Bytes())
@@ -362,18 +392,8 @@ final class LogWriter {
     }
 
     private func becameStable(_ index: ChunkIndex) {
-        let first = retained.first!.index
-        let chunk = retained[Int(index - first)]
-        precondition(chunk.index == index, "retained chunks are dense")
-        chunk.records.becameStable()
         gate.advance(to: index + 1) { release($0) }
-        replies.removeFirst()
-        for slot in chunk.records.fragments.indices {
-            let streamlet = chunk.records.fragments[slot].streamlet
-            if streamlet.hasFollowers {
-                onRecords(streamlet, FragmentPlace(chunk: index, slot: UInt32(slot)))
-            }
-        }
+        replies.forget(below: index + 1)
     }
 
     /// Ends the log: nothing more is sequenced or acknowledged, and all that is held is indefinite.
@@ -472,26 +492,4 @@ final class LogWriter {
         guard let first = retained.first?.index, chunk >= first else { return nil }
         return retained[Int(chunk - first)].records
     }
-}
-
-extension FragmentEntry {
-    fileprivate init(open streamlet: OpenStreamlet) {
-        let tail = streamlet.stable.tail
-        self.init(
-            stream: streamlet.id, streamlet: streamlet.number, kind: .open, at: tail,
-            dependency: nil)
-    }
-
-    fileprivate init(records fragment: ChunkRecords.Fragment) {
-        self.init(
-            stream: fragment.streamlet.id, streamlet: fragment.streamlet.number, kind: .records,
-            firstSeqNum: fragment.start.seqNum, count: fragment.count,
-            firstTimestamp: fragment.start.timestamp, lastTimestamp: fragment.lastTimestamp,
-            meteredBytes: fragment.meteredBytes, dependency: nil)
-    }
-}
-
-extension OpenPayload {
-    /// Two names, a state, and their lengths, at most.
-    fileprivate static let byteCountMax = 1_024
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Log
 internal import Metadata
 internal import Primitives
 internal import RPC
@@ -54,6 +55,7 @@ final class OpenStreamlet {
         var onClosed: [() -> Void] = []
         /// The chunk of the fence that set the token in force; nil if it was set before this log.
         var tokenChunk: ChunkIndex?
+        var dependency: Dependency?
     }
 
     init(_ number: StreamletNumber, _ stream: Stream, basin: String, now: Nanoseconds) {
@@ -148,6 +150,16 @@ final class OpenStreamlet {
         }
     }
     var hasFollowers: Bool { guests.map { !$0.followers.isEmpty } ?? false }
+
+    /// The handoff in another log that all of it rests on, until that is known to be durable:
+    /// nothing of it is shown before.
+    var dependency: Dependency? {
+        get { guests?.dependency }
+        set {
+            if guests == nil && newValue == nil { return }
+            makeGuests().dependency = newValue
+        }
+    }
 
     /// Calls `resume` once the streamlet is closed.
     func whenClosed(_ resume: @escaping () -> Void) { makeGuests().onClosed.append(resume) }

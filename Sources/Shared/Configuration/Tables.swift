@@ -61,7 +61,7 @@ extension Setting where Value == Bool {
     package static var strictTail: Setting {
         .flag(
             "strict-tail", false,
-            "Look into the log before every tail, read and rejection, so that none rests on a clock.")
+            "Look into the log before every tail, read and rejection: none rests on a clock then.")
     }
     package static var superviseByStdin: Setting {
         .flag(
