@@ -29,7 +29,8 @@ package final class NIONetwork: Network {
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
-                    let link = NIOLink(channel, loop)
+                    // A server's memory may be wanted again, as the slabs of a channel are.
+                    let link = NIOLink(channel, loop, copiesAll: true)
                     try pipeline.addHandler(link)
                     link.onActive = { [unowned link] in accept.value(link) }
                 }
@@ -55,7 +56,7 @@ package final class NIONetwork: Network {
                         try pipeline.addHandler(
                             NIOSSLClientHandler(context: tls, serverHostname: nil))
                     }
-                    let link = NIOLink(channel, loop)
+                    let link = NIOLink(channel, loop, copiesAll: false)
                     bound.value.value = link
                     try pipeline.addHandler(link)
                 }
@@ -99,11 +100,12 @@ final class NIOLink: ChannelInboundHandler, Link {
     private var closeReason: String?
     private var isOver = false
 
-    init(_ channel: any Channel, _ loop: NIOLoop) {
+    /// With `copiesAll`, what was written is not kept beyond the flush.
+    init(_ channel: any Channel, _ loop: NIOLoop, copiesAll: Bool) {
         self.channel = channel
         self.loop = loop
         peer = channel.remoteAddress?.description ?? "unknown"
-        outlet = Outlet(channel, loop)
+        outlet = Outlet(channel, loop, copiesAll: copiesAll)
     }
 
     var unsentBytes: Int { outlet.unsentBytes }

@@ -26,8 +26,8 @@ extension Bytes {
 
     /// Set where they are sent from where they lie: they are long enough to be worth a buffer of
     /// their own, and half of the memory that they keep alive meanwhile, as a copy might be.
-    fileprivate var sharedStorage: ByteStorage? {
-        guard count >= Self.sharedBytesMin, let storage = owner as? ByteStorage,
+    fileprivate func sharedStorage(unless copiesAll: Bool) -> ByteStorage? {
+        guard !copiesAll, count >= Self.sharedBytesMin, let storage = owner as? ByteStorage,
             count >= storage.byteCapacity / 2, storage.byteCapacity <= Self.sharedCapacityMax
         else { return nil }
         return storage
@@ -61,10 +61,10 @@ extension ByteBuffer {
         copy: { $0.copyMemory(from: $1, byteCount: $2) })
 
     /// The parts as buffers for the socket, each of at most `bytesMax` bytes, in order. Long parts
-    /// in memory of our own are sent from there; the others are copied, once.
+    /// in memory of our own are sent from there, unless `copiesAll`; the others are copied, once.
     static func each(
-        of parts: [Bytes], bytesMax: Int, _ allocator: ByteBufferAllocator,
-        _ pass: (ByteBuffer) -> Void
+        of parts: [Bytes], bytesMax: Int, copiesAll: Bool = false,
+        _ allocator: ByteBufferAllocator, _ pass: (ByteBuffer) -> Void
     ) {
         func passAll(_ buffer: inout ByteBuffer, _ count: Int) {
             var left = count
@@ -76,12 +76,14 @@ extension ByteBuffer {
         var first = 0
         while first < parts.count {
             // What is copied is copied before any of it is passed: NIO would copy it all again.
-            let (end, count) = copiedTogether(parts[first...], bytesMax)
+            let (end, count) = copiedTogether(parts[first...], bytesMax, copiesAll)
             var copies = allocator.buffer(capacity: count)
-            for part in parts[first..<end] where part.sharedStorage == nil { copies.write(part) }
+            for part in parts[first..<end] where part.sharedStorage(unless: copiesAll) == nil {
+                copies.write(part)
+            }
             var run = 0
             for part in parts[first..<end] {
-                guard let storage = part.sharedStorage else {
+                guard let storage = part.sharedStorage(unless: copiesAll) else {
                     run += part.count
                     continue
                 }
@@ -97,10 +99,10 @@ extension ByteBuffer {
 
     /// The end of the first parts that share one buffer of copies, and how many bytes are copied.
     private static func copiedTogether(
-        _ parts: ArraySlice<Bytes>, _ bytesMax: Int
+        _ parts: ArraySlice<Bytes>, _ bytesMax: Int, _ copiesAll: Bool
     ) -> (end: Int, count: Int) {
         var count = 0
-        for at in parts.indices where parts[at].sharedStorage == nil {
+        for at in parts.indices where parts[at].sharedStorage(unless: copiesAll) == nil {
             if count > 0, count + parts[at].count > bytesMax { return (at, count) }
             count += parts[at].count
         }
@@ -121,12 +123,16 @@ final class Outlet {
     private var collected = 0
     private let loop: NIOLoop
     private let channel: any Channel
+    private let copiesAll: Bool
 
     /// Bytes of one buffer: the grain in which progress is seen.
     private static let bufferBytesMax = 256 << 10
 
-    init(_ channel: any Channel, _ loop: NIOLoop) {
+    /// With `copiesAll`, memory that was added is not kept beyond the flush, however slow the
+    /// network.
+    init(_ channel: any Channel, _ loop: NIOLoop, copiesAll: Bool = false) {
         self.channel = channel
+        self.copiesAll = copiesAll
         self.loop = loop
         takenAt = loop.now
     }
@@ -150,7 +156,9 @@ final class Outlet {
         collected = 0
         // Small buffers are accounted for together, with the last of them.
         var untold = 0
-        ByteBuffer.each(of: parts, bytesMax: Self.bufferBytesMax, channel.allocator) { buffer in
+        ByteBuffer.each(
+            of: parts, bytesMax: Self.bufferBytesMax, copiesAll: copiesAll, channel.allocator
+        ) { buffer in
             left -= buffer.readableBytes
             untold += buffer.readableBytes
             let isTold = left == 0 || untold >= Self.bufferBytesMax
