@@ -92,14 +92,10 @@ package struct ChunkBuilder {
     /// Header, index and trailer: the first part and the last one, in one piece of memory.
     private var own: ByteWriter
     private var offset = ChunkHeader.byteCount
-    private var begun: Begun?
-
-    /// A fragment of which more bytes may come.
-    private struct Begun {
-        let entry: FragmentEntry
-        var length = 0
-        var checksum: UInt32 = 0
-    }
+    /// The fragment of which more bytes may come, and what came of it.
+    private var begun: FragmentEntry?
+    private var begunLength = 0
+    private var begunChecksum: UInt32 = 0
 
     /// How many fragments to make room for, and how many slices in all.
     package init(_ header: ChunkHeader, fragmentCount: Int = 1, sliceCount: Int = 1) {
@@ -134,41 +130,44 @@ package struct ChunkBuilder {
     package mutating func begin(_ entry: FragmentEntry) {
         precondition(begun == nil, "one fragment at a time")
         precondition((entry.kind == .records) == (entry.count > 0), "only records are counted")
-        begun = Begun(entry: entry)
+        begun = entry
+        begunLength = 0
+        begunChecksum = 0
     }
 
     /// The next bytes of the fragment that was begun.
     package mutating func append(_ slice: Bytes) {
-        guard var fragment = begun else { preconditionFailure("a fragment was begun") }
-        fragment.length += slice.count
-        fragment.checksum = CRC32C.of(slice, seed: fragment.checksum)
-        begun = fragment
+        precondition(begun != nil, "a fragment was begun")
+        begunLength += slice.count
+        begunChecksum = CRC32C.of(slice, seed: begunChecksum)
         parts.append(slice)
     }
 
     /// Ends the fragment, which has at least one byte, and returns its entry; nil where the chunk
     /// had no room for it, and is spent.
     package mutating func end() -> FragmentEntry? {
-        guard let begun, hasRoom(for: begun.length) else { return nil }
-        precondition(begun.length > 0, "a fragment is never empty")
-        self.begun = nil
-        var placed = begun.entry
-        placed.place(offset: offset, length: begun.length, checksum: begun.checksum)
+        guard var placed = begun, hasRoom(for: begunLength) else { return nil }
+        precondition(begunLength > 0, "a fragment is never empty")
+        begun = nil
+        placed.place(offset: offset, length: begunLength, checksum: begunChecksum)
         placed.encode(into: &own)
         fragmentCount += 1
-        offset += begun.length
-        byteCount += begun.length + FragmentEntry.byteCount
+        offset += begunLength
+        byteCount += begunLength + FragmentEntry.byteCount
         return placed
     }
 
-    /// The chunk, as parts to be stored back to back. There must be at least one fragment.
-    package consuming func finish() -> [Bytes] {
+    /// The chunk, as parts to be stored back to back. There must be at least one fragment. The
+    /// builder is spent.
+    package mutating func finish() -> [Bytes] {
         precondition(!isEmpty, "an empty chunk is never written")
         ObjectTrailer(
             tableOffset: UInt32(offset), entryCount: UInt32(fragmentCount),
             headerChecksum: own.load(UInt32.self, at: ChunkHeader.byteCount - 4)
         ).encode(behind: &own, from: ChunkHeader.byteCount, magic: ObjectTrailer.chunkMagic)
         let bytes = own.finish()
+        var parts: [Bytes] = []
+        swap(&parts, &self.parts)
         parts[0] = bytes[0..<ChunkHeader.byteCount]
         parts.append(bytes.dropFirst(ChunkHeader.byteCount))
         precondition(Primitives.byteCount(parts) == byteCount, "the size was foretold")

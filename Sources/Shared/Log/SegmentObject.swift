@@ -253,8 +253,8 @@ package struct SegmentObjectBuilder {
     }
 
     /// The object, as parts to be stored back to back, and where its segments are. There must be at
-    /// least one.
-    package consuming func finish() -> (parts: [Bytes], placements: [SegmentPlacement]) {
+    /// least one. The builder is spent.
+    package mutating func finish() -> (parts: [Bytes], placements: [SegmentPlacement]) {
         precondition(!placements.isEmpty, "an empty object is never written")
         let start = own.count
         for placement in placements { placement.encode(into: &own) }
@@ -264,6 +264,8 @@ package struct SegmentObjectBuilder {
         ).encode(behind: &own, from: start, magic: ObjectTrailer.segmentMagic)
         endPiece()
         let bytes = own.finish()
+        var parts: [Bytes] = []
+        swap(&parts, &self.parts)
         var end = 0
         for piece in pieces {
             parts[piece.part] = bytes[end..<piece.end]
