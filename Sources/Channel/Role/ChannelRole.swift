@@ -80,7 +80,7 @@ package final class ChannelRole: CallService {
         replies.load = { [unowned log, unowned streamlets, loop = world.loop] in
             ChannelLoad(
                 bytesPerSecond: log.takeBytesPerSecond(at: loop.now),
-                queueDelayMicroseconds: UInt64(max(log.putNanoseconds, 0) / 1_000),
+                queueDelayMicroseconds: UInt64(log.takeQueueNanoseconds() / 1_000),
                 openStreamlets: UInt64(streamlets.count))
         }
         flusher.onUnknownClose = { [unowned streamlets] in streamlets.resume($0) }

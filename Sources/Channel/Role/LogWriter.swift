@@ -77,6 +77,8 @@ final class LogWriter {
     private(set) var flushedEnd: ChunkIndex = 0
 
     private var rate: (bytes: UInt64, at: Nanoseconds) = (0, 0)
+    /// From chunks' first appends to their PUTs, since this was last told.
+    private var waits: (nanoseconds: Nanoseconds, chunks: Int) = (0, 0)
 
     @exclusivity(unchecked) private var replies = PendingReplies()
 
@@ -117,7 +119,6 @@ final class LogWriter {
     /// The index of the chunk whose PUT begins next.
     var nextIndex: ChunkIndex { window.nextIndex }
     var hasOpenRecords: Bool { !open.isEmpty }
-    var putNanoseconds: Nanoseconds { linger.putNanoseconds }
 
     /// Whether a batch of up to `bytes` stored bytes has room now.
     func hasRoom(for bytes: Int) -> Bool {
@@ -297,7 +298,9 @@ final class LogWriter {
     private func close() {
         precondition(!open.isEmpty && !window.isFull, "an empty chunk is never written")
         let now = world.loop.now
-        metrics.queueDelay.record(now - open.firstAppendAt)
+        let wait = now - open.firstAppendAt
+        metrics.queueDelay.record(wait)
+        waits = (waits.nanoseconds + wait, waits.chunks + 1)
         metrics.records.add(open.recordCount)
         metrics.recordBytes.add(open.bytes)
         let index = window.begin(at: now)
@@ -413,6 +416,14 @@ final class LogWriter {
         let elapsed = now - rate.at
         guard rate.at > 0, elapsed > 0 else { return 0 }
         return (bytes - rate.bytes) * 1_000_000_000 / UInt64(elapsed)
+    }
+
+    /// How long chunks waited from their first append to their PUT since the last call, on average;
+    /// or what waits now, if that is longer. 0 where nothing was appended.
+    func takeQueueNanoseconds() -> Nanoseconds {
+        defer { waits = (0, 0) }
+        let mean = waits.nanoseconds / Nanoseconds(max(waits.chunks, 1))
+        return max(mean, open.isEmpty ? 0 : world.loop.now - open.firstAppendAt)
     }
 
     // MARK: Memory
