@@ -24,6 +24,7 @@ private enum FrontendProgram {
         limits.processResponseBytesMax = settings[.responseBytes]
         limits.streamCacheBytesMax = settings[.streamCacheBytes]
         limits.zone = settings[.zone]
+        limits.pageBytes = settings[.pageBytes]
         let tls = try tlsFiles(settings)
         try await host.awaitMetadata()
         var connections = RPCSettings()

@@ -92,12 +92,15 @@ import Testing
     }
 
     @Test func rangesAreCutWherePagesEnd() {
-        let page = FetchRequest.pageBytesDefault
-        #expect(ReadFetcher.parts(of: 0..<page) == [0..<page])
-        #expect(ReadFetcher.parts(of: page - 1..<page + 1) == [page - 1..<page, page..<page + 1])
-        #expect(ReadFetcher.parts(of: page..<2 * page) == [page..<2 * page])
-        #expect(ReadFetcher.parts(of: 5..<6) == [5..<6])
-        #expect(ReadFetcher.parts(of: 1..<3 * page).map(\.count) == [page - 1, page, page])
+        let page = 64 << 10
+        func parts(_ range: Range<Int>) -> [Range<Int>] {
+            ReadFetcher.parts(of: range, pageBytes: page)
+        }
+        #expect(parts(0..<page) == [0..<page])
+        #expect(parts(page - 1..<page + 1) == [page - 1..<page, page..<page + 1])
+        #expect(parts(page..<2 * page) == [page..<2 * page])
+        #expect(parts(5..<6) == [5..<6])
+        #expect(parts(1..<3 * page).map(\.count) == [page - 1, page, page])
     }
 }
 
@@ -168,16 +171,20 @@ private final class CacheyCalls: CallClient {
         var isRenewing = true
         let object = Bytes((0..<3 << 20).map { UInt8(truncatingIfNeeded: $0 * 31 + $0 / 1_000) })
 
-        init(_ cacheys: [String], withRegistry: Bool = true, buckets: Int = 1) throws {
+        init(
+            _ cacheys: [String], withRegistry: Bool = true, buckets: Int = 1,
+            pageBytes: Int = FetchRequest.pageBytesDefault
+        ) throws {
             calls = CacheyCalls(loop, store)
             let all = [Bucket(name: "b", store: store), Bucket(name: "c", store: second)]
             let world = FrontendWorld(
                 loop: loop, metadata: registry, calls: calls,
                 buckets: Array(all.prefix(buckets)), random: .seeded(1), log: .silent,
                 metrics: Metrics(role: "frontend"), cacheys: withRegistry ? registry : nil)
+            var limits = FrontendLimits(rootToken: nil)
+            limits.pageBytes = pageBytes
             fetcher = ReadFetcher(
-                world: world, limits: FrontendLimits(rootToken: nil),
-                metrics: RecordsMetrics(world.metrics))
+                world: world, limits: limits, metrics: RecordsMetrics(world.metrics))
             try run { [self] in
                 _ = try await store.put("o", [object], ifAbsent: true)
                 for address in cacheys { try await register(address) }
@@ -234,6 +241,13 @@ private final class CacheyCalls: CallClient {
         #expect(bench.calls.asked.count == 4, "three pages more")
         #expect(bench.calls.asked[0].address == bench.calls.asked[1].address)
         #expect(bench.calls.asked.allSatisfy { $0.request.buckets == ["b"] })
+    }
+
+    @Test func pagesAreAsLargeAsTheCellHasThem() throws {
+        let bench = try Bench(Self.cacheys, pageBytes: 256 << 10)
+        #expect(bench.isServed(0..<1 << 20))
+        let ranges = bench.calls.asked.map(\.request.range).sorted { $0.lowerBound < $1.lowerBound }
+        #expect(ranges == (0..<4).map { $0 << 18..<($0 + 1) << 18 })
     }
 
     @Test func withoutCacheysTheBucketIsRead() throws {

@@ -45,6 +45,8 @@ package struct FrontendLimits: Sendable {
     package var zone = "local"
     /// How long a cachey may take for a page before the next one is asked.
     package var cacheyNanoseconds: Nanoseconds = .seconds(3)
+    /// The grain in which cacheys keep objects.
+    package var pageBytes = FetchRequest.pageBytesDefault
     /// Bytes of append batches in flight: of the process, of one stream, of one session.
     package var processInFlightBytesMax = 128 << 20
     package var streamInFlightBytesMax = 8 << 20

@@ -12,8 +12,8 @@ internal import RPC
 /// are none, is read from the buckets themselves.
 ///
 /// A range is of some bucket, but the cell's other buckets may have a copy of its object, so they
-/// are named behind it, and asked where it fails. The pages' grain is a constant of the cell: were
-/// it another one than the cacheys', they would be right all the same, but fetch pages in halves.
+/// are named behind it, and asked where it fails. The pages' grain is a setting of the cell: were
+/// it another one than the cacheys', bytes would be right all the same, but pages be kept twice.
 final class ReadFetcher {
     private let world: FrontendWorld
     private let metrics: RecordsMetrics
@@ -24,7 +24,7 @@ final class ReadFetcher {
     private let fromCachey: Counter
     private let fromBucket: Counter
     private let cacheyFailures: Counter
-    private static let pageBytes = FetchRequest.pageBytesDefault
+    private let pageBytes: Int
     private static let once = Backoff(triesMax: 1)
 
     init(world: FrontendWorld, limits: FrontendLimits, metrics: RecordsMetrics) {
@@ -37,6 +37,7 @@ final class ReadFetcher {
             first: .milliseconds(20), delayMax: .milliseconds(500), triesMax: 8,
             budget: limits.callNanoseconds)
         cacheyNanoseconds = limits.cacheyNanoseconds
+        pageBytes = limits.pageBytes
         buckets = world.buckets.map(\.name)
         let (name, help) = ("fetches_total", "Ranges fetched, by where they came from.")
         fromCachey = world.metrics.counter(name, labels: "source=\"cachey\"", help: help)
@@ -74,7 +75,7 @@ final class ReadFetcher {
     ) async throws(Failure) -> Bytes {
         guard let directory else { return try await fetchDirectly(bucket, object, range) }
         await directory.ready()
-        let parts = Self.parts(of: range)
+        let parts = Self.parts(of: range, pageBytes: pageBytes)
         if let first = parts.first, parts.count == 1 {
             return try await fetchPart(bucket, object, first, directory)
         }
@@ -97,7 +98,7 @@ final class ReadFetcher {
     }
 
     /// `range`, cut where pages end.
-    static func parts(of range: Range<Int>) -> [Range<Int>] {
+    static func parts(of range: Range<Int>, pageBytes: Int) -> [Range<Int>] {
         var parts: [Range<Int>] = []
         var start = range.lowerBound
         repeat {
@@ -112,7 +113,7 @@ final class ReadFetcher {
         _ directory: CacheyDirectory, _ bucket: String, _ object: String, _ part: Range<Int>
     ) -> [String] {
         directory.candidates(
-            bucket: bucket, object: object, page: part.lowerBound / Self.pageBytes,
+            bucket: bucket, object: object, page: part.lowerBound / pageBytes,
             bytes: part.count)
     }
 

@@ -20,7 +20,7 @@ extension Setting where Value == Int {
     package static var pageBytes: Setting {
         .bytes(
             "page-bytes", (64 << 10)...(16 << 20), "1MiB",
-            "The grain in which objects are fetched and kept; the same in the whole cell.")
+            "The grain in which cacheys fetch and keep objects; the same in the whole cell.")
     }
     package static var memoryBytes: Setting {
         .bytes("memory-bytes", 0...(4 << 40), "1GiB", "Bytes of pages kept in memory.")

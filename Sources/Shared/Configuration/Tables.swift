@@ -261,8 +261,8 @@ extension SettingTable {
         settings: [
             Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
             Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store,
-            Setting.storeTimeout, Setting.zone, Setting.rpcTLSCertificate, Setting.rpcTLSKey,
-            Setting.rpcTLSRoots, Setting.inFlightBytes, Setting.responseBytes,
+            Setting.storeTimeout, Setting.zone, Setting.pageBytes, Setting.rpcTLSCertificate,
+            Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.inFlightBytes, Setting.responseBytes,
             Setting.streamCacheBytes, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
         ])
