@@ -125,7 +125,7 @@ let testTargets: [Target] = [
         path: "Tests/TestSupport", swiftSettings: settings),
     .target(
         name: "PostgresSupport",
-        dependencies: ["Primitives", "Metadata", "Postgres"],
+        dependencies: ["Primitives", "Metadata", "Postgres", "TestSupport"],
         path: "Tests/PostgresSupport", swiftSettings: settings),
     tests("PrimitivesTests", ["Primitives", "CSupport"]),
     tests("RecordsTests", ["Primitives", "Records"]),
@@ -152,7 +152,8 @@ let testTargets: [Target] = [
     tests("BgTaskTests", protocols + ["BgTaskRole", "TestSupport"]),
     tests("CopTests", protocols + ["CopRole", "TestSupport"]),
     .testTarget(
-        name: "CellTests", dependencies: ["Frontend", "Channel", "Cachey", "BgTask", "Cop"],
+        name: "CellTests",
+        dependencies: ["Frontend", "Channel", "Cachey", "BgTask", "Cop", "TestSupport"],
         exclude: ["Scripts"],
         swiftSettings: settings),
     tests("SimulationTests", ["Simulation", "ChannelRole", "CacheyRole", "BgTaskRole"]),

@@ -3,6 +3,7 @@
 import Foundation
 import Glibc
 import Synchronization
+import TestSupport
 
 /// A whole cell of real processes on free loopback ports: cop, which starts two channels and two
 /// frontends, with a database of its own on the tests' Postgres.
@@ -20,6 +21,8 @@ final class Cell {
     /// Nothing runs yet. `settings` are environment variables, without their `MILLRACE_`.
     init(_ store: Store, settings: [String: String] = [:]) throws {
         let server = try Self.variable("MILLRACE_TEST_POSTGRES")
+        RealService.postgres.note()
+        RealService.cell.note()
         database = "cell_\(UInt64.random(in: 0...(.max)))"
         folder = FileManager.default.temporaryDirectory.appending(path: "millrace-\(database)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -42,6 +45,7 @@ final class Cell {
         switch store {
         case .folder: environment["MILLRACE_STORE"] = folder.appending(path: "objects").path
         case .s3:
+            RealService.s3.note()
             let bucket = try Self.variable("MILLRACE_TEST_S3_BUCKET")
             let endpoint = try Self.variable("MILLRACE_TEST_S3_ENDPOINT")
             let region = try Self.variable("MILLRACE_TEST_S3_REGION")

@@ -3,6 +3,7 @@
 internal import Glibc
 package import Postgres
 internal import Primitives
+internal import TestSupport
 
 /// A database of its own for one test, on the server that `MILLRACE_TEST_POSTGRES` names.
 package struct TestDatabase: Sendable {
@@ -64,6 +65,7 @@ package struct TestDatabase: Sendable {
     }
 
     private static func create(from template: String) async throws -> TestDatabase {
+        RealService.postgres.note()
         let name = "test_\(getpid())_\(ID128(random: .system()))"
         try await administer("CREATE DATABASE \(name) TEMPLATE \(template) ENCODING 'UTF8'")
         return TestDatabase(name: name, conninfo: "\(try server()) dbname=\(name)")

@@ -4,6 +4,7 @@ import Foundation
 import ObjectStorage
 import Primitives
 import S3
+import TestSupport
 
 /// The S3 server that `make test` starts.
 struct TestServer {
@@ -31,6 +32,7 @@ struct TestServer {
         region = try value("REGION")
         credentials = S3Credentials(
             accessKey: try value("ACCESS_KEY"), secretKey: try value("SECRET_KEY"))
+        RealService.s3.note()
     }
 
     func store(
