@@ -47,26 +47,15 @@ final class ChildProcesses: Provisioner {
 
     /// What differs from child to child; everything else they take from the environment.
     private func arguments(_ kind: ProcessKind, _ number: Int) -> [String] {
-        let host = settings[.host]
-        let rpc = settings[.rpcPort] + number
-        func serving(_ words: [String], adminOffset: Int) -> [String] {
-            let admin = settings[.adminPort] + number + adminOffset
-            return words + ["--supervised", "--admin-listen", "\(host):\(admin)"]
-        }
-        switch kind {
-        case .channel:
-            return serving(["--rpc-listen", "\(host):\(rpc)"], adminOffset: 0)
-        case .frontend:
-            let port = settings[.frontendPort] + number - 1
-            return serving(["--listen", "\(host):\(port)"], adminOffset: 50)
-        case .cachey:
-            let port = settings[.cacheyPort] + number - 1
-            return serving(
-                ["--listen", "\(host):\(port)", "--rpc-listen", "\(host):\(rpc + 50)"],
-                adminOffset: 70)
-        case .bgtask:
-            return serving(["serve"], adminOffset: 80)
-        }
+        let layout = CellLayout(settings)
+        let words =
+            switch kind {
+            case .channel: layout.channel(number)
+            case .frontend: layout.frontend(number)
+            case .cachey: layout.cachey(number)
+            case .bgtask: ["serve"] + layout.bgtask(number)
+            }
+        return words + ["--supervised"]
     }
 
     /// Cop's own environment, and over it every setting that cop shares with the child: one that

@@ -15,7 +15,9 @@ private enum CopProgram {
         do throws(CommandError) {
             let command = try ConsoleCommand(parsing: settings.arguments)
             switch command {
-            case .serve: Host.run(.cop, settings) { host in try await serve(host) }
+            case .serve:
+                try check(settings)
+                Host.run(.cop, settings) { host in try await serve(host) }
             case .migrateSchema: try SchemaMigration.run(settings)
             case .tasks(let words): TaskProgram.become(words, settings)
             default:
@@ -24,6 +26,15 @@ private enum CopProgram {
         } catch {
             let hint = error.kind == .usage ? "; see cop --help" : ""
             Program.fail("cop: \(error)\(hint)", code: error.exitCode)
+        }
+    }
+
+    /// What would only keep the processes from starting, again and again.
+    private static func check(_ settings: Settings) throws(CommandError) {
+        do throws(UsageError) {
+            try CellLayout(settings).check()
+        } catch {
+            throw CommandError(.usage, error.description)
         }
     }
 

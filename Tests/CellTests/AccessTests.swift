@@ -14,7 +14,6 @@ struct AccessTests {
                 let authority = try Authority(in: cell.folder, "public")
                 made = authority
                 return [
-                    "MILLRACE_FRONTENDS": "1",
                     "MILLRACE_TLS_LISTEN": "127.0.0.1:\(cell.ports.tls)",
                     "MILLRACE_TLS_CERTIFICATE": authority.certificate,
                     "MILLRACE_TLS_KEY": authority.key,
@@ -34,6 +33,8 @@ struct AccessTests {
             {
                 #expect(try curl(option, "-w", "%{http_version}", health) == "OK\(version)")
             }
+            // The second frontend has a port of its own.
+            #expect(try curl("https://127.0.0.1:\(cell.ports.tls + 1)/health") == "OK")
             // Who does not know the authority does not go on; nor does TLS 1.1.
             #expect(try !Program.succeeds("curl", ["-sS", "-m", "20", health]))
             #expect(
@@ -73,7 +74,7 @@ struct AccessTests {
             try cell.runScript("verify.py", "mutual", "5000")
 
             // Two channels and the cachey.
-            for offset in [1, 2, 51] {
+            for offset in [1, 2, 81] {
                 let address = "127.0.0.1:\(cell.ports.rpc + offset)"
                 func comes(_ roots: String, _ certificate: String, _ key: String, _ isIn: String)
                     throws

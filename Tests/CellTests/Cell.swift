@@ -226,11 +226,8 @@ struct Ports {
         for _ in 0..<100 {
             let base = Int.random(in: 10_000..<19_000)
             let all =
-                [
-                    base, base + 1, base + 3, base + 5, base + 11, base + 12, base + 20, base + 21,
-                    base + 22,
-                ]
-                + [base + 61, base + 71, base + 72, base + 91, base + 101, base + 102]
+                ([0, 1, 3, 4, 5, 6, 11, 12, 20, 21, 22, 91, 92] + [121, 122, 221, 222, 271, 272])
+                .map { base + $0 }
             if all.allSatisfy(isFree) {
                 return Ports(
                     frontends: base, rpc: base + 10, admin: base + 20, cachey: base + 5,

@@ -50,7 +50,7 @@ struct LifecycleTests {
         try cell.runScript("audit.py", "plant")
         let victim = try cell.owner(of: "kept-0", basin: "life-basin")
         try cell.kill(port: victim.port)
-        try cell.kill(port: cell.ports.admin + 81)
+        try cell.kill(port: cell.ports.admin + 251)
         try work.tell("broken")
         try askAboutTasks(cell)
         try work.waitFor("WORKED")

@@ -4,10 +4,10 @@
 
 extension Setting where Value == String {
     package static var cacheyListen: Setting {
-        .address("listen", "127.0.0.1:8090", "Where HTTP clients fetch, and ask for /stats.")
+        .address("listen", "127.0.0.1:8190", "Where HTTP clients fetch, and ask for /stats.")
     }
     package static var cacheyRPCListen: Setting {
-        .address("rpc-listen", "127.0.0.1:7450", "Where frontends reach this cachey.")
+        .address("rpc-listen", "127.0.0.1:7481", "Where frontends reach this cachey.")
     }
     package static var diskPath: Setting {
         .text(

@@ -209,7 +209,7 @@ extension Setting where Value == Int {
     }
     package static var cacheyPort: Setting {
         .integer(
-            "cachey-port", 1...65_000, 8_090, "The HTTP port of the first cachey; others count up."
+            "cachey-port", 1...65_000, 8_190, "The HTTP port of the first cachey; others count up."
         )
     }
     package static var frontendPort: Setting {
@@ -217,18 +217,36 @@ extension Setting where Value == Int {
             "frontend-port", 1...65_000, 8_080, "The port of the first frontend; others count up.")
     }
     package static var rpcPort: Setting {
-        .integer("rpc-port", 1...65_000, 7_400, "Channel n listens on this port plus n, from 1.")
+        .integer("rpc-port", 1...65_000, 7_400, "Channel n listens on this port plus n.")
     }
     package static var adminPort: Setting {
         .integer(
             "admin-port", 1...65_000, 7_500,
-            "Channel n's /health and /metrics are on this port plus n, frontend n's on 50 more.")
+            "Channel n's /health and /metrics are on this port plus n; others' further up.")
     }
 }
 
 extension Setting where Value == String {
+    package static var cellTLSListen: Setting {
+        .address(
+            "tls-listen", "",
+            "Where clients reach the first frontend by TLS, as 127.0.0.1:8443, others by the ports"
+                + " that follow; empty for nowhere.")
+    }
+    package static var cellDiskPath: Setting {
+        .text(
+            "disk-path", form: "folder", "",
+            "Where the first cachey keeps pages on disk, cachey n in the folder cachey-n of it;"
+                + " empty for memory only.")
+    }
     package static var host: Setting {
         .text("host", "127.0.0.1", "The address on which the processes that cop starts listen.")
+    }
+    package static var rpcHost: Setting {
+        .text(
+            "rpc-host", "",
+            "The address by which frontends are told to reach the processes that cop starts; empty"
+                + " for --host.")
     }
     package static var programs: Setting {
         .text(
@@ -301,8 +319,9 @@ extension SettingTable {
         settings: [
             Setting.metadata, Setting.store, Setting.storeTimeout, Setting.planWait,
             Setting.channels, Setting.frontends, Setting.cacheys,
-            Setting.bgtasks, Setting.cacheyPort, Setting.host,
-            Setting.frontendPort, Setting.rpcPort, Setting.adminPort, Setting.rootTokenFile,
+            Setting.bgtasks, Setting.cacheyPort, Setting.host, Setting.rpcHost,
+            Setting.frontendPort, Setting.rpcPort, Setting.adminPort, Setting.cellTLSListen,
+            Setting.tlsCertificate, Setting.tlsKey, Setting.cellDiskPath, Setting.rootTokenFile,
             Setting.programs, Setting.zone, Setting.storageClass, Setting.leaseTTL,
             Setting.leaseMargin, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
@@ -323,6 +342,6 @@ extension SettingTable {
         This page is made from the code by a test, which fails when the two differ:
         `MILLRACE_WRITE_DOCS=1 swift test --filter ConfigurationTests` rewrites it.
 
-        """ + "\n" + all.map(\.markdown).joined(separator: "\n")
+        """ + "\n" + (all.map(\.markdown) + [CellLayout.markdown]).joined(separator: "\n")
     }
 }
