@@ -43,7 +43,7 @@ extension Setting where Value == Nanoseconds {
     package static var storeTimeout: Setting<Nanoseconds> {
         .duration(
             "store-timeout", .milliseconds(500)...(.seconds(600)), "30s",
-            "How long one request to S3 may take; the same in the whole cell.")
+            "How long one request to the store may take; the same in the whole cell.")
     }
     package static var leaseTTL: Setting<Nanoseconds> {
         .duration(

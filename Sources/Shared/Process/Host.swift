@@ -167,7 +167,10 @@ package final class Host {
     package func openBuckets() throws(StoreError) -> [Bucket] {
         let store: any MeasuredStore
         switch try StoreURL(parsing: settings[.store]) {
-        case .folder(let path): store = try FolderStore(path: path)
+        case .folder(let path):
+            var limits = FolderStore.Limits()
+            limits.callNanosecondsMax = settings[.storeTimeout]
+            store = try FolderStore(path: path, limits: limits)
         case .s3(let location):
             guard let credentials = S3Credentials(environment: Program.environment) else {
                 throw StoreError(
