@@ -10,7 +10,8 @@ package let storeProbesPrefix = "doctor/"
 ///
 /// Above all: a second put-if-absent under one key must find the first. A store that takes both
 /// would let two writers believe that they own one slot of a log, and acknowledged records would
-/// be lost. Part of every start, and of `cop doctor`.
+/// be lost. Part of every start but a cachey's, which only reads, and of
+/// `cop doctor`.
 package func checkStore(
     _ store: any ObjectStore, loop: any Loop, random: RandomSource
 ) async throws(StoreError) {
