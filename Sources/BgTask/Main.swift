@@ -39,7 +39,9 @@ private enum BgTaskProgram {
 
     private static func list(_ kind: TaskKind?, _ host: Host) async -> Int32 {
         await answer(host) { role in
-            (try await role.list(kind, asJSON: host.settings[.output] == "json"), 0)
+            let report = try await role.list(kind)
+            Program.print(host.settings[.output] == "json" ? report.json : report.text)
+            return 0
         }
     }
 
@@ -47,23 +49,26 @@ private enum BgTaskProgram {
         await answer(host) { role in
             let isDryRun = host.settings[.isDryRun]
             let tally = try await role.run(kind, isDryRun: isDryRun)
-            let text =
-                host.settings[.output] == "json"
-                ? tally.json(isDryRun: isDryRun) : tally.text(isDryRun: isDryRun)
-            return (text, tally.counts[.failed] == nil ? 0 : 1)
+            let hasFailed = tally.counts[.failed] != nil
+            if host.settings[.output] == "json" {
+                Program.print(tally.json(isDryRun: isDryRun))
+                return hasFailed ? 1 : 0
+            }
+            Program.print(tally.text)
+            let summary = tally.summary(isDryRun: isDryRun)
+            if isDryRun || hasFailed { Program.say(summary) } else { Program.succeed(summary) }
+            return hasFailed ? 1 : 0
         }
     }
 
     private static func answer(
-        _ host: Host, _ work: (BgTaskRole) async throws -> (text: String, code: Int32)
+        _ host: Host, _ work: (BgTaskRole) async throws -> Int32
     ) async -> Int32 {
         do {
             try await host.metadata.checkSchema()
             let calls = try host.taskCalls()
             defer { calls.close() }
-            let (text, code) = try await work(host.worker(try host.openBuckets(), calls))
-            Program.print(text)
-            return code
+            return try await work(host.worker(try host.openBuckets(), calls))
         } catch {
             Program.say("bgtask: \(error)")
             return 1

@@ -21,7 +21,7 @@ private enum CopProgram {
             case .migrateSchema: try SchemaMigration.run(settings)
             case .tasks(let words): TaskProgram.become(words, settings)
             default:
-                Host.runOnce(.cop, settings) { host in await answer(command, host) }
+                Host.runOnce(.cop, settings) { host in await ConsoleProgram.answer(command, host) }
             }
         } catch {
             let hint = error.kind == .usage ? "; see cop --help" : ""
@@ -62,19 +62,5 @@ private enum CopProgram {
         return Host.Running(
             isReady: { role.isWatching }, drainNanosecondsMax: limits.drainAllNanoseconds
         ) { await role.drain() }
-    }
-
-    private static func answer(_ command: ConsoleCommand, _ host: Host) async -> Int32 {
-        do {
-            let console = Console(
-                loop: host.loop, metadata: host.metadata, buckets: try host.openBuckets(),
-                random: host.random)
-            guard let report = try await console.answer(command) else { return 1 }
-            Program.print(host.settings[.output] == "json" ? report.json : report.text)
-            return 0
-        } catch {
-            Program.say("cop: \(error)")
-            return (error as? CommandError)?.exitCode ?? 1
-        }
     }
 }

@@ -35,7 +35,7 @@ enum SchemaMigration {
     static func run(_ settings: Settings) throws(CommandError) -> Never {
         do throws(MetadataError) {
             let applied = try PostgresMetadata.migrate(conninfo: settings[.metadata])
-            Program.say(applied.isEmpty ? "✓ up to date" : "✓ applied \(applied)")
+            Program.succeed(applied.isEmpty ? "up to date" : "applied \(applied)")
         } catch {
             throw CommandError(.failure, error.description)
         }

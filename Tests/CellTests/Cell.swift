@@ -110,7 +110,7 @@ final class Cell {
             else { continue }
             let words = bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
             let isOurs = words.first.map { word in
-                ["/frontend", "/channel", "/bgtask"].contains { word.hasSuffix($0) }
+                ["/frontend", "/channel", "/cachey", "/bgtask"].contains { word.hasSuffix($0) }
             }
             let address = "127.0.0.1:\(port)"
             for (option, value) in zip(words, words.dropFirst())
@@ -132,6 +132,15 @@ final class Cell {
         let file = folder.appending(path: "root-token")
         return try String(contentsOf: file, encoding: .utf8)
             .trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    /// A program of the cell's, by its name or at a path, with the cell's settings.
+    func program(
+        _ name: String, _ words: [String], _ variables: [String: String] = [:]
+    ) throws -> Program {
+        try Program(
+            name.contains("/") ? name : Self.product(name), words,
+            environment.merging(variables) { $1 }, log: nil)
     }
 
     /// The output of `cop` with a command, in words for people.
@@ -193,7 +202,7 @@ final class Cell {
     }
 
     /// A program that was built along with the tests.
-    private static func product(_ name: String) throws -> String {
+    static func product(_ name: String) throws -> String {
         let own = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
         var candidates = [own.deletingLastPathComponent()]
         // Where the test runner is another program, the tests are what it was given.
@@ -205,7 +214,7 @@ final class Cell {
         throw CellError("there is no program \(name) beside the tests: swift build")
     }
 
-    private static func variable(_ name: String) throws -> String {
+    static func variable(_ name: String) throws -> String {
         guard let value = ProcessInfo.processInfo.environment[name], !value.isEmpty else {
             throw CellError("\(name) is not set: run `make test`, which starts what the tests need")
         }

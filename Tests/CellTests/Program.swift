@@ -47,6 +47,7 @@ final class Program {
     var exitCode: Int32 { process.terminationStatus }
     var text: String { output.bytes.withLock { String(decoding: $0, as: UTF8.self) } }
 
+    var id: pid_t { process.processIdentifier }
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 
     /// Gives it a line on its standard input.
@@ -70,6 +71,13 @@ final class Program {
     /// Waits for its end, which must be a success; returns what it said.
     @discardableResult
     func finish(within seconds: Int) throws -> String {
+        try end(within: seconds)
+        guard exitCode == 0 else { throw CellError("it exited with \(exitCode):\n\(text)") }
+        return text
+    }
+
+    /// Waits for its end, however it ends.
+    func end(within seconds: Int) throws {
         let end = ContinuousClock.now + .seconds(seconds)
         while isRunning || !output.isComplete.withLock({ $0 }) {
             guard ContinuousClock.now < end else {
@@ -79,8 +87,6 @@ final class Program {
             }
             usleep(20_000)
         }
-        guard exitCode == 0 else { throw CellError("it exited with \(exitCode):\n\(text)") }
-        return text
     }
 
     /// Runs a program of the search path, or at a path, to its end.

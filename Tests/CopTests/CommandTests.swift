@@ -3,6 +3,7 @@
 import CopRole
 import Log
 import Metadata
+import Observability
 import Primitives
 import TestSupport
 import Testing
@@ -29,11 +30,48 @@ import Testing
     }
 
     private func answer(_ cell: TestCell, _ words: String...) throws -> Report {
-        let console = Console(
-            loop: cell.loop, metadata: cell.metadata, buckets: [cell.bucket], random: cell.random)
         let command = try ConsoleCommand(parsing: words)
-        let report = try cell.loop.value { try await console.answer(command) }
-        return try #require(report)
+        return try #require(try answers(cell, command).first)
+    }
+
+    private func answers(
+        _ cell: TestCell, _ command: ConsoleCommand, most: Int = 1_000
+    ) throws -> [Report] {
+        let console = Console(
+            loop: cell.loop, metadata: cell.metadata, buckets: [cell.bucket], random: cell.random,
+            streamletsMax: most)
+        return try cell.loop.value { try await console.answer(command) }
+    }
+
+    @Test func statusTellsWhoHoldsTheLeases() throws {
+        let cell = try TestCell()
+        cell.cop().start()
+        cell.loop.run(for: .seconds(2))
+        _ = try cell.loop.value { [metadata = cell.metadata] in
+            for part in 0..<3 {
+                _ = try await metadata.holdLease("bgtask/trim/\(part)", holder: "w", stale: nil)
+            }
+        }
+        let leases = try #require(try answers(cell, .status).last)
+        #expect(leases.columns == ["lease", "holder", "parts"])
+        #expect(leases.rows.count == 2 && leases.rows[1][0] == .text("cop"))
+        #expect(leases.rows[0] == [.text("bgtask"), .text("w"), .number(3)])
+    }
+
+    @Test func moreStreamletsThanAreToldAreMentioned() throws {
+        let cell = try TestCell()
+        let stream = try cell.stream("orders")
+        let path = try StreamPath("s2://test-basin/orders")
+        cell.cop().start()
+        for count in 1...3 {
+            // Each channel dies, and its streamlet is closed.
+            try cell.channel().claim(stream)
+            cell.loop.run(for: .seconds(10))
+            let report = try #require(try answers(cell, .listStreamlets(path), most: 2).first)
+            #expect(report.rows.count == min(count, 2))
+            #expect(report.rows[0][1] == .number(UInt64(count - 1)), "the latest comes first")
+            #expect((report.note?.contains("the latest 2") == true) == (count == 3))
+        }
     }
 
     @Test func aCellIsDescribed() throws {

@@ -35,7 +35,7 @@ package final class Tally {
     package private(set) var counts: [Action: Int] = [:]
     /// The first of them, in order.
     package private(set) var items: [(action: Action, subject: String)] = []
-    private static let itemsMax = 1_000
+    static let itemsMax = 1_000
     private let onAction: (Action, Int) -> Void
 
     init(onAction: @escaping (Action, Int) -> Void = { _, _ in }) { self.onAction = onAction }

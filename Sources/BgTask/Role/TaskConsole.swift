@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Metadata
+package import Observability
 
 /// What a worker is asked to do on the command line.
 package enum TaskCommand: Equatable, Sendable {
@@ -27,37 +28,37 @@ package enum TaskCommand: Equatable, Sendable {
 }
 
 extension BgTaskRole {
-    /// A line for each part of each task: as text, or as JSON objects.
-    package func list(_ kind: TaskKind?, asJSON: Bool) async throws(TaskError) -> String {
-        let leases = try await leases()
-        var lines: [String] = []
-        for lease in leases {
+    /// A row for each part of each task, or of one.
+    package func list(_ kind: TaskKind?) async throws(TaskError) -> Report {
+        var report = Report(["task", "part", "holder", "renewals"])
+        for lease in try await leases() {
             let parts = lease.name.dropFirst(TaskLease.prefix.count).split(separator: "/")
             guard parts.count == 2, kind == nil || parts[0] == kind?.rawValue ?? "" else {
                 continue
             }
-            let holder = lease.holder
-            lines.append(
-                asJSON
-                    ? "{\"task\":\"\(parts[0])\",\"part\":\"\(parts[1])\","
-                        + "\"holder\":\(holder.map { "\"\($0)\"" } ?? "null"),"
-                        + "\"renewals\":\(lease.renewals)}"
-                    : "\(parts[0]) \(parts[1]) \(holder ?? "-") \(lease.renewals)")
+            report.add([
+                .text(String(parts[0])), .text(String(parts[1])), Report.Value(lease.holder),
+                .number(lease.renewals),
+            ])
         }
-        return lines.map { $0 + "\n" }.joined()
+        return report
     }
 }
 
 extension Tally {
-    /// What was done, item by item, and the sums.
-    package func text(isDryRun: Bool) -> String {
-        var text = ""
-        for (action, subject) in items { text += "\(action.rawValue) \(plain(subject))\n" }
+    /// What was done, or would be, a line for each item.
+    package var text: String {
+        items.map { "\($0.symbol) \($0.rawValue) \(plain($1))\n" }.joined()
+    }
+
+    /// The sums, in words, and whether items are missing in the list.
+    package func summary(isDryRun: Bool) -> String {
         let sums = Action.allCases.compactMap { action in
             counts[action].map { "\($0) \(action.rawValue)" }
         }
-        let what = sums.isEmpty ? "nothing" : sums.joined(separator: ", ")
-        return text + (isDryRun ? "would do: \(what)\n" : "done: \(what)\n")
+        if sums.isEmpty { return isDryRun ? "= nothing to do" : "nothing to do" }
+        let more = items.count == Self.itemsMax ? "; the first \(Self.itemsMax) are listed" : ""
+        return (isDryRun ? "would do: " : "done: ") + sums.joined(separator: ", ") + more
     }
 
     /// One JSON object with the sums.
@@ -71,5 +72,19 @@ extension Tally {
     /// Names may hold anything: nothing of it may steer a terminal.
     private func plain(_ text: String) -> String {
         String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 ? "?" : $0 }))
+    }
+}
+
+extension Action {
+    /// Made, changed, removed, or left as it was.
+    fileprivate var symbol: String {
+        switch self {
+        case .keptState, .compactedSegment: "+"
+        case .markedLog, .condemnedObject, .raisedTrimPoint, .pushedDeletion, .deletedStream: "~"
+        case .deletedChunk, .deletedSeal, .deletedObject, .unlinkedSegment, .purgedStream,
+            .purgedBasin, .unlinkedOrphan, .deletedProbe:
+            "-"
+        case .violation, .skipped, .failed: "="
+        }
     }
 }

@@ -2,47 +2,52 @@
 
 package import Metadata
 package import ObjectStorage
+package import Observability
 package import Primitives
 internal import Records
 
 /// Answers the commands that look at a cell.
 package struct Console {
     private let loop: any Loop
-    private let metadata: any MetadataStore
+    private let metadata: any HousekeepingStore
     private let buckets: [Bucket]
     private let random: RandomSource
+    private let streamletsMax: Int
 
+    /// `streamletsMax`: how many streamlets of one stream are told at most, the latest ones.
     package init(
-        loop: any Loop, metadata: any MetadataStore, buckets: [Bucket], random: RandomSource
+        loop: any Loop, metadata: any HousekeepingStore, buckets: [Bucket], random: RandomSource,
+        streamletsMax: Int = 10_000
     ) {
         self.loop = loop
         self.metadata = metadata
         self.buckets = buckets
         self.random = random
+        self.streamletsMax = streamletsMax
     }
 
-    /// What `command` found; nil for the commands that are no questions.
-    package func answer(_ command: ConsoleCommand) async throws(CommandError) -> Report? {
+    /// What `command` found, one after the other; nothing for the commands that are no questions.
+    package func answer(_ command: ConsoleCommand) async throws(CommandError) -> [Report] {
         do throws(MetadataError) {
             switch command {
-            case .serve, .migrateSchema, .tasks: return nil
-            case .status: return try await status()
-            case .listChannels: return try await channels()
-            case .listStreamlets(nil): return try await openStreamlets()
+            case .serve, .migrateSchema, .tasks: return []
+            case .status: return [try await status(), try await leases()]
+            case .listChannels: return [try await channels()]
+            case .listStreamlets(nil): return [try await openStreamlets()]
             case .listStreamlets(let path?):
                 guard let found = try await lookup(path) else { throw Self.noSuch(path) }
-                return try await streamlets(of: found.stream.id)
+                return [try await streamlets(of: found.stream.id)]
             case .locate(let path):
                 guard let found = try await lookup(path) else { throw Self.noSuch(path) }
-                return Self.location(found)
+                return [Self.location(found)]
             case .inspect, .doctor: break
             }
         } catch {
             throw CommandError(.failure, error.description)
         }
         switch command {
-        case .inspect(let object): return try await inspect(object)
-        default: return try await doctor()
+        case .inspect(let object): return [try await inspect(object)]
+        default: return [try await doctor()]
         }
     }
 
@@ -57,6 +62,21 @@ package struct Console {
                 .text(state.rawValue), .number(UInt64(some.count)),
                 .number(some.reduce(0) { $0 + $1.load.openStreamlets }),
                 .number(some.reduce(0) { $0 + $1.load.bytesPerSecond }),
+            ])
+        }
+        return report
+    }
+
+    /// Who holds which leases, and how many: cop's one, and the parts of background tasks.
+    private func leases() async throws(MetadataError) -> Report {
+        var counts: [[String]: Int] = [:]
+        for lease in try await metadata.leases(prefix: "") {
+            counts[[String(lease.name.prefix { $0 != "/" }), lease.holder ?? ""], default: 0] += 1
+        }
+        var report = Report(["lease", "holder", "parts"])
+        for (key, count) in counts.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            report.add([
+                .text(key[0]), key[1].isEmpty ? .none : .text(key[1]), .number(UInt64(count)),
             ])
         }
         return report
@@ -103,8 +123,10 @@ package struct Console {
 
     private func streamlets(of stream: StreamID) async throws(MetadataError) -> Report {
         var report = Report(Self.streamletColumns)
-        for streamlet in try await metadata.streamlets(of: stream, limit: 1_000) {
-            report.add(Self.row(streamlet))
+        let found = try await metadata.streamlets(of: stream, limit: streamletsMax + 1)
+        for streamlet in found.prefix(streamletsMax) { report.add(Self.row(streamlet)) }
+        if found.count > streamletsMax {
+            report.note = "these are the latest \(streamletsMax); the stream has earlier ones"
         }
         return report
     }

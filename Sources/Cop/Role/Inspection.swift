@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Log
+internal import Observability
 internal import Primitives
 internal import Records
 

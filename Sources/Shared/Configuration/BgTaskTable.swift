@@ -72,7 +72,11 @@ extension SettingTable {
         commands: [
             ("bgtask serve", "Works, together with all other workers of the cell."),
             ("bgtask list-tasks [TASK]", "Prints the tasks' parts and who works on them."),
-            ("bgtask run-task TASK", "Does one task once, everywhere, and prints what it did."),
+            (
+                "bgtask run-task TASK [--dry-run]",
+                "Does one task once, everywhere, and prints what it made (+), changed (~), removed"
+                    + " (-) and left as it was (=)."
+            ),
         ],
         settings: [
             Setting.metadata, Setting.store, Setting.rpcTLSCertificate, Setting.rpcTLSKey,

@@ -304,7 +304,10 @@ extension SettingTable {
         commands: [
             ("cop serve", "Migrates the schema, starts the cell's processes, watches over them."),
             ("cop migrate-schema", "Brings the database's schema up to date."),
-            ("cop status", "Prints the cell's leases, channels and their work."),
+            (
+                "cop status",
+                "Prints the channels' states and work, and who holds the cell's leases."
+            ),
             ("cop list-channels", "Prints every channel that is not retired."),
             (
                 "cop list-streamlets [s2://BASIN/STREAM]",
@@ -314,7 +317,11 @@ extension SettingTable {
             ("cop inspect OBJECT", "Decodes a chunk, a seal or a segment object."),
             ("cop doctor", "Checks the object store and the database."),
             ("cop list-tasks [TASK]", "Prints the parts of background work and who does them."),
-            ("cop run-task TASK [--dry-run]", "Does one task of background work once."),
+            (
+                "cop run-task TASK [--dry-run]",
+                "Does one task of background work once, and prints what it made (+), changed (~),"
+                    + " removed (-) and left as it was (=)."
+            ),
         ],
         settings: [
             Setting.metadata, Setting.store, Setting.storeTimeout, Setting.planWait,

@@ -94,7 +94,7 @@ package final class Host {
         loop.execute {
             host.value.loop.spawn { Program.end(await bound.value(host.value)) }
         }
-        Signals.wait(clock: { loop.now }) { _ in Program.fail("■ [ABORTED]", code: 130) }
+        Signals.wait(clock: { loop.now }) { _ in Program.abort() }
     }
 
     private func begin(_ start: (Host) async throws -> Running) async {

@@ -42,6 +42,18 @@ package enum Program {
     /// Writes to stderr: what a command says about itself.
     package static func say(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
+    /// Says on stderr that something is done.
+    package static func succeed(_ text: String) { say("\(mark("✓", color: 32)) \(text)") }
+
+    /// Ends a command because its user interrupted it.
+    package static func abort() -> Never { fail(mark("■ [ABORTED]", color: 31), code: 130) }
+
+    /// Coloured where people look at stderr, unless they want no colours.
+    private static func mark(_ text: String, color: Int) -> String {
+        let isPlain = isatty(STDERR_FILENO) == 0 || environment["NO_COLOR"]?.isEmpty == false
+        return isPlain ? text : "\u{1B}[\(color)m\(text)\u{1B}[0m"
+    }
+
     package static func fail(_ message: String, code: Int32) -> Never {
         say(message)
         end(code)

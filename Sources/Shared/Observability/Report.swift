@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// What a command found: rows of named values, printed for people or for programs.
-package struct Report: Equatable {
-    package enum Value: Equatable {
+package struct Report: Equatable, Sendable {
+    package enum Value: Equatable, Sendable {
         case text(String)
         case number(UInt64)
         case flag(Bool)
         case none
 
-        init(_ text: String?) { self = text.map(Value.text) ?? .none }
-        init(_ number: UInt64?) { self = number.map(Value.number) ?? .none }
+        package init(_ text: String?) { self = text.map(Value.text) ?? .none }
+        package init(_ number: UInt64?) { self = number.map(Value.number) ?? .none }
     }
     package let columns: [String]
     package private(set) var rows: [[Value]] = []
 
-    init(_ columns: [String]) { self.columns = columns }
+    /// What must be said about the rows besides: on stderr, where they go to stdout.
+    package var note: String?
 
-    mutating func add(_ row: [Value]) {
+    package init(_ columns: [String]) { self.columns = columns }
+
+    package mutating func add(_ row: [Value]) {
         precondition(row.count == columns.count, "a row has a value for each column")
         rows.append(row)
     }
