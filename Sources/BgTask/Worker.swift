@@ -33,9 +33,11 @@ extension BgTaskLimits {
 extension Host {
     /// The connections of a worker.
     func taskCalls() throws -> RPCClient {
-        RPCClient(
+        let calls = RPCClient(
             network: try network(), loop: loop,
             identity: PeerIdentity(role: .bgtask, id: random.next()), random: random)
+        count(calls, latencies: [.refresh])
+        return calls
     }
 
     func worker(_ buckets: [Bucket], _ calls: RPCClient) -> BgTaskRole {

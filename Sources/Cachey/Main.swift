@@ -25,6 +25,7 @@ private enum CacheyProgram {
         let server = RPCServer(
             network: try host.network(), loop: host.loop,
             identity: PeerIdentity(role: .cachey, id: host.random.next()), service: door)
+        host.count(server)
         let bound = try await server.listen(settings[.cacheyRPCListen])
         var limits = CacheyLimits(
             address: settings[.rpcAddress].isEmpty ? bound : settings[.rpcAddress])

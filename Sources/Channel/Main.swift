@@ -31,6 +31,7 @@ private enum ChannelProgram {
         let server = RPCServer(
             network: try host.network(), loop: host.loop,
             identity: PeerIdentity(role: .channel, id: 0), service: door)
+        host.count(server)
         let bound = try await server.listen(settings[.rpcListen])
         var limits = ChannelLimits(
             address: settings[.rpcAddress].isEmpty ? bound : settings[.rpcAddress])

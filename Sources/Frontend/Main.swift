@@ -34,6 +34,7 @@ private enum FrontendProgram {
             network: try host.network(), loop: host.loop,
             identity: PeerIdentity(role: .frontend, id: host.random.next()), random: host.random,
             settings: connections)
+        host.count(calls, latencies: [.tail, .plan, .activate, .refresh, .fetch])
         let role = FrontendRole(
             world: FrontendWorld(
                 loop: host.loop, metadata: host.metadata, calls: calls,

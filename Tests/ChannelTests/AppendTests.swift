@@ -121,9 +121,14 @@ import Testing
             bench.pass()
         }
         #expect(bench.store.held.count == 4)
+        let open = try bench.gauge("open_chunk_bytes")
+        let unstable = try bench.gauge("unstable_bytes")
+        #expect(unstable > 0 && open > unstable, "sixteen batches wait behind four")
+        #expect(try open + unstable == bench.gauge("unflushed_bytes"))
         bench.store.releaseAll()
         bench.pass(.milliseconds(5))
         #expect(try session.replies.count == 20)
+        #expect(try bench.gauge("open_chunk_bytes") == 0 && bench.gauge("unstable_bytes") == 0)
         let keys = try await bench.store.list(prefix: "wal/", after: "", limit: 100).objects
         #expect(keys.count == 5, "what came while all slots were taken shares a chunk")
     }

@@ -174,6 +174,13 @@ final class Bench {
     /// The process is paused: time passes, and nothing of it runs.
     func stall(_ duration: Nanoseconds) { scheduler.jump(duration) }
 
+    /// What the channel's metrics say now.
+    func gauge(_ name: String) throws -> Double {
+        let lines = world.metrics.render().split(separator: "\n")
+        let line = try #require(lines.first { $0.hasPrefix("millrace_channel_\(name) ") })
+        return try #require(Double(line.split(separator: " ")[1]))
+    }
+
     func makeStream(
         _ name: String, _ adjust: (inout StreamConfigWish) -> Void = { _ in }
     ) -> StreamID {

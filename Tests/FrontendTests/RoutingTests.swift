@@ -49,6 +49,17 @@ import Testing
         #expect(metrics.bodyText.contains(#"millrace_frontend_requests_total{status="5xx"} 1"#))
     }
 
+    @Test func requestsOfTheControlPlaneAndForTheTailAreTimed() {
+        let bench = ControlBench()
+        for _ in 0..<2 { #expect(bench.ask("GET", "/v1/basins").status == 200) }
+        #expect(bench.ask("GET", "/v1/streams/s/records/tail").status == 404)
+        #expect(bench.ask("GET", "/v1/nowhere").status == 404)
+        let metrics = bench.ask("GET", "/metrics").bodyText
+        let name = "millrace_frontend_request_seconds_count"
+        #expect(metrics.contains("\(name){kind=\"control\"} 2\n"))
+        #expect(metrics.contains("\(name){kind=\"check_tail\"} 1\n"))
+    }
+
     @Test func refusesUnknownPathsAndMethods() {
         let bench = ControlBench()
         bench.ask("GET", "/v1/streams/").expectFailure("not_found", 404)

@@ -148,6 +148,32 @@ import Testing
         #expect(store.statistics.count(.put, .unavailable) == UInt64(refused.count))
     }
 
+    @Test func putsAreCountedByClassAndOutcome() async throws {
+        let scratch = try ScratchFolder()
+        let classes = ObjectClasses(["long", "short"]) { key, head in
+            key.hasPrefix("k/") && head.count > 3 ? 0 : 1
+        }
+        let meter = StoreMeter(classes: classes)
+        let store = try FolderStore(path: scratch.path, meter: meter)
+        let long = [Bytes(utf8: "long"), Bytes(utf8: "er")]
+        _ = try await store.put("k/1", long, ifAbsent: true)
+        _ = try await store.put("k/1", long, ifAbsent: true)
+        _ = try await store.put("k/2", [Bytes(utf8: "x")], ifAbsent: true)
+        _ = try await store.put("other", long, ifAbsent: false)
+        try Data().write(to: URL(fileURLWithPath: scratch.path + "/wal"))
+        await #expect(throws: StoreError.self) {
+            try await store.put("wal/7", long, ifAbsent: false)
+        }
+        let counts = meter.snapshot
+        #expect(counts == store.statistics)
+        #expect(counts.puts(ofClass: 0, .done) == 1 && counts.puts(ofClass: 0, .exists) == 1)
+        #expect(counts.puts(ofClass: 1, .done) == 2 && counts.puts(ofClass: 1, .failed) == 1)
+        #expect(counts.bytesStored(ofClass: 0) == 6 && counts.bytesStored(ofClass: 1) == 7)
+        #expect(counts.bytesStored == 13 && counts.inFlight == 0)
+        #expect(counts.count(.put, .done) == 3 && counts.durations(.put).count == 5)
+        #expect(counts.durations(.get).count == 0)
+    }
+
     @Test func aFileInTheWay() async throws {
         let scratch = try ScratchFolder()
         let store = try FolderStore(path: scratch.path)

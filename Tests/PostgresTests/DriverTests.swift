@@ -39,6 +39,10 @@ private func failure<Value>(
         driver.stop()
         let stopped = await failure { try await driver.execute(one, ["x"]) }
         #expect(stopped?.kind == .unavailable && stopped?.outcomeUnknown == false)
+        // What holds a NUL was never a statement.
+        let counts = driver.statistics
+        #expect(counts.count(.done) == 3 && counts.count(.unavailable) == 1)
+        #expect(counts.durations.count == 4 && counts.durations.sum > 0 && counts.inFlight == 0)
         try await database.drop()
     }
 

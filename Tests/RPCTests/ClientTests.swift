@@ -55,6 +55,35 @@ import Testing
         #expect(client.connectionCount == 1 && server.connectionCount == 1)
     }
 
+    @Test func callsAreCountedByOutcomeWithTheirTime() {
+        let early = call("nobody listens")
+        loop.advance(.seconds(2))
+        #expect(early.status == .notConnected)
+        serve()
+        desk.onServe = { call, method, payload in
+            switch method {
+            case .tail: call.end(payload == text("no") ? .notOwner : .ok, Bytes())
+            default: break
+            }
+        }
+        _ = [call("yes"), call("yes"), call("no")]
+        let plan = client.call(address, .plan, text("x"), deadline: nil)
+        let late = CallLog(client.call(address, .plan, text("x"), deadline: .milliseconds(300)))
+        loop.settle()
+        #expect(client.meter.inFlight == 2 && server.callCount == 2)
+        loop.advance(.milliseconds(400))
+        #expect(late.status == .deadlineExceeded)
+        plan.cancel()
+        loop.settle()
+        let meter = client.meter
+        #expect(meter.inFlight == 0 && server.callCount == 0)
+        #expect(CallMeter.Outcome.allCases.map { meter.count(.tail, $0) } == [2, 1, 1, 0])
+        #expect(CallMeter.Outcome.allCases.map { meter.count(.plan, $0) } == [0, 0, 1, 1])
+        #expect(meter.durations(.plan).count == 2)
+        #expect(meter.durations(.plan).sum == .milliseconds(700))
+        #expect(meter.durations(.fetch).count == 0)
+    }
+
     @Test func unaryIsAwaited() {
         serve()
         let client = self.client

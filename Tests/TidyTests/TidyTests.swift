@@ -23,8 +23,8 @@ import Testing
         "Postgres": ["Primitives", "Records", "Metadata", "CPostgres", "CSupport"],
         // What every executable is made of: it wires the drivers together.
         "Process": [
-            "Primitives", "Observability", "Configuration", "ObjectStorage", "Metadata", "RPC",
-            "HTTP", "S3", "Postgres", "Transport", "Glibc", "CSupport",
+            "Primitives", "Log", "Observability", "Configuration", "ObjectStorage", "Metadata",
+            "RPC", "HTTP", "S3", "Postgres", "Transport", "Glibc", "CSupport",
         ],
         "Transport": [
             "Primitives", "RPC", "HTTP", "CSupport", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOHTTP2",

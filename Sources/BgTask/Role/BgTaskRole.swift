@@ -70,6 +70,9 @@ package final class BgTaskRole {
                 posts.append(Post(kind, Partition(number: part, count: parts), lease))
             }
         }
+        metrics.gauge("passes_running", help: "Passes under way.") {
+            [weak self] in Double(self?.posts.count { $0.running != nil } ?? 0)
+        }
         metrics.gauge("leases_held", help: "Partitions that this worker works on.") {
             [weak self] in Double(self?.leasesHeld ?? 0)
         }

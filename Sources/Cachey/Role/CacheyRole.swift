@@ -135,6 +135,9 @@ package final class CacheyRole: CallService, HTTPService {
         registry.gauge("gets", help: "Requests to buckets in flight.") { [weak downloads] in
             Double(downloads?.getsInFlight ?? 0)
         }
+        registry.gauge("pages_in_flight", help: "Pages being fetched from buckets or disk.") {
+            [weak pages] in Double(pages?.flights.flightCount ?? 0)
+        }
         registry.gauge("waiters", help: "Requests that wait for a page.") { [weak pages] in
             Double(pages?.flights.waiterCount ?? 0)
         }

@@ -64,6 +64,9 @@ package final class ChannelRole: CallService {
     private func makeParts(_ channel: ChannelID) -> Parts {
         let log = LogWriter(channel: channel, world: world, limits: limits)
         let sequencer = Sequencer(log: log, loop: world.loop)
+        world.metrics.gauge("blocked_sessions", help: "Append sessions that wait for room.") {
+            [weak sequencer] in Double(sequencer?.blockedCount ?? 0)
+        }
         let replies = ReplyGuard(world: world, limits: limits, log: log)
         let flusher = Flusher(world: world, limits: limits, log: log)
         let streamlets = StreamletTable(channel: channel, world: world, limits: limits)

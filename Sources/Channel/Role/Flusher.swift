@@ -59,7 +59,7 @@ final class Flusher {
         flushes = world.metrics.counter("flushes_total", help: "Flushes that succeeded.")
         segmentBytes = world.metrics.counter(
             "segment_put_bytes_total", help: "Bytes of segment objects.")
-        duration = world.metrics.histogram("flush_duration_seconds", help: "Of whole flushes.")
+        duration = world.metrics.histogram("flush_duration_seconds", help: "Time of a whole flush.")
     }
 
     /// Whether the unflushed records are too many or too old.

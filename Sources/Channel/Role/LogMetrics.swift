@@ -13,9 +13,11 @@ struct LogMetrics {
 
     init(_ metrics: Metrics) {
         puts = metrics.counter("chunk_puts_total", help: "Chunks given to the store.")
-        putBytes = metrics.counter("chunk_put_bytes_total", help: "Bytes of those chunks.")
+        putBytes = metrics.counter(
+            "chunk_put_bytes_total", help: "Bytes of chunks given to the store.")
         records = metrics.counter("records_total", help: "Records sequenced.")
-        recordBytes = metrics.counter("record_bytes_total", help: "Stored bytes of those records.")
+        recordBytes = metrics.counter(
+            "record_bytes_total", help: "Stored bytes of sequenced records.")
         putDuration = metrics.histogram(
             "chunk_put_duration_seconds", help: "From a PUT's beginning to its success.")
         queueDelay = metrics.histogram(

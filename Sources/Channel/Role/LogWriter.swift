@@ -107,12 +107,22 @@ final class LogWriter {
         world.metrics.gauge("chunks_in_flight", help: "Chunks whose PUT is under way.") {
             [unowned self] in Double(window.count)
         }
+        world.metrics.gauge("open_chunk_bytes", help: "Bytes in the chunk that is being filled.") {
+            [unowned self] in Double(open.bytes)
+        }
+        world.metrics.gauge("unstable_bytes", help: "Bytes in closed chunks not yet stable.") {
+            [unowned self] in Double(unstableBytes)
+        }
         world.metrics.gauge("unflushed_bytes", help: "Bytes in the log and in no segment.") {
             [unowned self] in Double(unflushedBytes)
         }
         world.metrics.gauge("held_exposures", help: "Replies that wait for durability.") {
             [unowned self] in Double(gate.count)
         }
+    }
+
+    private var unstableBytes: Int {
+        retained.reversed().prefix { $0.index >= stableEnd }.reduce(0) { $0 + $1.bytes }
     }
 
     var stableEnd: ChunkIndex { window.stableEnd }

@@ -23,6 +23,8 @@ final class Sequencer {
     /// Sessions that wait for room, first come first served.
     private var blocked: [AppendSession] = []
 
+    var blockedCount: Int { blocked.count }
+
     init(log: LogWriter, loop: any Loop) {
         self.log = log
         self.loop = loop

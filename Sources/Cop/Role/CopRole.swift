@@ -56,6 +56,9 @@ package final class CopRole {
         metrics.gauge("active", help: "Whether this cop is the active one.") { [weak self] in
             self?.isActive == true ? 1 : 0
         }
+        metrics.gauge("recoveries_running", help: "Recoveries under way.") {
+            [weak self] in Double(self?.recoveries.values.count(where: \.isRunning) ?? 0)
+        }
         metrics.gauge("recoveries_pending", help: "Dead channels not yet recovered.") {
             [weak self] in Double(self?.recoveries.count ?? 0)
         }

@@ -32,6 +32,8 @@ package final class FrontendRole: HTTPService {
     private let later = LaterEndpoints()
     private let codec = Codec()
     private let requestCounters: [Counter]
+    private let controlSeconds: Histogram
+    private let checkTailSeconds: Histogram
 
     private var isStarted = false
     private var drained: Signal<Bool>?
@@ -51,9 +53,20 @@ package final class FrontendRole: HTTPService {
             world.metrics.counter(
                 "requests_total", labels: "status=\"\($0)\"", help: "Requests that are over.")
         }
+        (controlSeconds, checkTailSeconds) = Self.histograms(world.metrics)
         world.metrics.gauge("requests", help: "Requests in flight.") { [weak self] in
             Double(self?.requestsInFlight ?? 0)
         }
+    }
+
+    private static func histograms(
+        _ metrics: Metrics
+    ) -> (control: Histogram, checkTail: Histogram) {
+        let help = "Time of a request, from its arrival to the end of its response."
+        return (
+            metrics.histogram("request_seconds", labels: "kind=\"control\"", help: help),
+            metrics.histogram("request_seconds", labels: "kind=\"check_tail\"", help: help)
+        )
     }
 
     /// Begins to watch the cell. Call once, before the first request.
@@ -85,7 +98,7 @@ package final class FrontendRole: HTTPService {
 
     package func serve(_ exchange: any HTTPExchange) {
         requestsInFlight += 1
-        let exchange = ServedExchange(exchange) { [self] status in over(status) }
+        let exchange = ServedExchange(exchange, arrived: world.loop.now) { [self] in over($0) }
         do throws(APIError) {
             try route(exchange)
         } catch {
@@ -93,9 +106,10 @@ package final class FrontendRole: HTTPService {
         }
     }
 
-    private func over(_ status: Int?) {
+    private func over(_ exchange: ServedExchange) {
         requestsInFlight -= 1
-        let index = status.map { $0 / 100 - 1 } ?? requestCounters.count - 1
+        exchange.seconds?.record(world.loop.now - exchange.arrived)
+        let index = exchange.status.map { $0 / 100 - 1 } ?? requestCounters.count - 1
         requestCounters[min(max(index, 0), requestCounters.count - 1)].add()
         if requestsInFlight == 0 { drained?.set(true) }
     }
@@ -124,7 +138,9 @@ package final class FrontendRole: HTTPService {
         switch resource {
         case .records(let stream):
             try serveRecords(exchange, stream, request.method == "POST" ? .append : .read)
-        case .tail(let stream): try serveRecords(exchange, stream, .checkTail)
+        case .tail(let stream):
+            exchange.seconds = checkTailSeconds
+            try serveRecords(exchange, stream, .checkTail)
         default: try serveControl(exchange, resource)
         }
     }
@@ -155,6 +171,7 @@ package final class FrontendRole: HTTPService {
         else { throw APIError(.rateLimited, "too many requests at once") }
         controlRequests += 1
         controlBytes += bytes
+        exchange.seconds = controlSeconds
         BodyReader.read(
             exchange, bytesMax: bytesMax, codec: codec, loop: world.loop
         ) { [self] body in

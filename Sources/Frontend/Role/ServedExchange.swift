@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import HTTP
+internal import Observability
 internal import Primitives
 
 /// An exchange as the frontend's parts see it: it reports its end once, adds what browsers need to
@@ -9,12 +10,21 @@ final class ServedExchange: HTTPExchange {
     let request: HTTPRequest
     var onAbort: (() -> Void)?
     private let transport: any HTTPExchange
-    /// Called once, when the exchange is over; with the status, if there was a response.
-    private var onOver: ((Int?) -> Void)?
+    /// Called once, when the exchange is over.
+    private var onOver: ((ServedExchange) -> Void)?
+    /// Of the response, if there was one.
     private(set) var status: Int?
+    /// When it came.
+    let arrived: Nanoseconds
+    /// Where the time until its end counts, if anywhere.
+    var seconds: Histogram?
 
-    init(_ transport: any HTTPExchange, onOver: @escaping (Int?) -> Void) {
+    init(
+        _ transport: any HTTPExchange, arrived: Nanoseconds,
+        onOver: @escaping (ServedExchange) -> Void
+    ) {
         self.transport = transport
+        self.arrived = arrived
         self.onOver = onOver
         request = transport.request
         transport.onAbort = { self.aborted() }
@@ -81,7 +91,7 @@ final class ServedExchange: HTTPExchange {
         transport.onAbort = nil
         onAbort = nil
         self.onOver = nil
-        onOver?(status)
+        onOver?(self)
     }
 }
 

@@ -60,6 +60,10 @@ package struct ChunkHeader: Sendable, Hashable {
             createdMilliseconds: created)
     }
 
+    /// Which of the two begins with `bytes`, by that one byte; nil if it is neither. For counting:
+    /// nothing is checked.
+    static func kind(of bytes: Bytes) -> Kind? { bytes.count > 6 ? Kind(rawValue: bytes[6]) : nil }
+
     package func encode(into writer: inout ByteWriter) {
         let start = writer.count
         writer.write(Self.magic)

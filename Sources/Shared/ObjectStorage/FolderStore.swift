@@ -23,13 +23,14 @@ package final class FolderStore: MeasuredStore {
 
     private let tree: FolderTree
     private let calls: TimedCalls
-    private let meter = StoreMeter()
+    private let meter: StoreMeter
 
     /// Opens the folder at `path` and makes it where it is missing. Blocks.
     package init(
         path: String, isDurable: Bool = true, limits: Limits = Limits(),
-        directCalls: DirectCalls = .system
+        directCalls: DirectCalls = .system, meter: StoreMeter = StoreMeter()
     ) throws(StoreError) {
+        self.meter = meter
         guard !path.isEmpty else { throw StoreError(.invalidRequest, "the folder has no path") }
         do throws(FolderError) {
             tree = try FolderTree(path: path, isDurable: isDurable, directCalls: directCalls)
@@ -51,11 +52,7 @@ package final class FolderStore: MeasuredStore {
         let result = await calls.run(isChange: true) { [tree] () throws(StoreError) in
             try tree.put(key, body, ifAbsent: ifAbsent)
         }
-        switch result {
-        case .success(.created): meter.end(.put, since: start, .done, bytes: byteCount(body))
-        case .success(.exists): meter.end(.put, since: start, .exists)
-        case .failure(let error): meter.end(.put, since: start, error)
-        }
+        meter.end(put: key, body, since: start, result)
         return try result.get()
     }
 

@@ -42,8 +42,7 @@ package final class MemoryStore: MeasuredStore {
             }
             return .created
         }
-        meter.end(
-            .put, since: start, result == .created ? .done : .exists, bytes: object.body.count)
+        meter.end(put: key, body, since: start, .success(result))
         return result
     }
 

@@ -20,39 +20,58 @@ package struct StoreStatistics: Sendable, Equatable {
 
     private var ended = [UInt64](
         repeating: 0, count: Operation.allCases.count * Outcome.allCases.count)
-    private var nanoseconds = [UInt64](repeating: 0, count: Operation.allCases.count)
+    private var durations = [Durations](repeating: Durations(), count: Operation.allCases.count)
+    /// By class, then by outcome.
+    private var puts: [UInt64]
+    private var classBytesStored: [UInt64]
     /// Calls that have begun and not ended, queued ones included.
     package private(set) var inFlight = 0
     /// Requests sent again within a call.
     package private(set) var retries: UInt64 = 0
-    /// Bytes of objects that were stored, and that were read.
-    package private(set) var bytesStored: UInt64 = 0
+    /// Bytes of objects that were read.
     package private(set) var bytesFetched: UInt64 = 0
 
-    package init() {}
+    package init(classCount: Int = 1) {
+        puts = [UInt64](repeating: 0, count: classCount * Outcome.allCases.count)
+        classBytesStored = [UInt64](repeating: 0, count: classCount)
+    }
+
+    /// Bytes of objects that were stored.
+    package var bytesStored: UInt64 { classBytesStored.reduce(0, +) }
 
     /// How many calls ended like that.
     package func count(_ operation: Operation, _ outcome: Outcome) -> UInt64 {
         ended[operation.rawValue * Outcome.allCases.count + outcome.rawValue]
     }
 
-    /// The time that all calls took together, in nanoseconds.
-    package func nanoseconds(_ operation: Operation) -> UInt64 { nanoseconds[operation.rawValue] }
+    /// How many puts of objects of a class ended like that.
+    package func puts(ofClass index: Int, _ outcome: Outcome) -> UInt64 {
+        puts[index * Outcome.allCases.count + outcome.rawValue]
+    }
+
+    /// Bytes of objects of a class that were stored.
+    package func bytesStored(ofClass index: Int) -> UInt64 { classBytesStored[index] }
+
+    /// How long calls took, however they ended, their waits and retries included.
+    package func durations(_ operation: Operation) -> Durations { durations[operation.rawValue] }
 
     fileprivate mutating func begin() { inFlight += 1 }
 
     fileprivate mutating func end(
-        _ operation: Operation, _ outcome: Outcome, _ elapsed: Nanoseconds, _ bytes: Int
+        _ operation: Operation, _ outcome: Outcome, _ elapsed: Nanoseconds, bytesFetched: Int
     ) {
         inFlight -= 1
         ended[operation.rawValue * Outcome.allCases.count + outcome.rawValue] += 1
-        nanoseconds[operation.rawValue] += UInt64(max(elapsed, 0))
-        guard outcome == .done else { return }
-        switch operation {
-        case .put: bytesStored += UInt64(bytes)
-        case .get: bytesFetched += UInt64(bytes)
-        case .head, .list, .delete: break
-        }
+        durations[operation.rawValue].record(elapsed)
+        self.bytesFetched += UInt64(bytesFetched)
+    }
+
+    fileprivate mutating func end(
+        putOfClass index: Int, _ outcome: Outcome, _ elapsed: Nanoseconds, bytes: Int
+    ) {
+        end(.put, outcome, elapsed, bytesFetched: 0)
+        puts[index * Outcome.allCases.count + outcome.rawValue] += 1
+        if outcome == .done { classBytesStored[index] += UInt64(bytes) }
     }
 
     fileprivate mutating func addRetry() { retries += 1 }
@@ -63,11 +82,38 @@ package protocol MeasuredStore: ObjectStore {
     var statistics: StoreStatistics { get }
 }
 
+/// The classes of objects that puts are counted by. What they are is known to those who name the
+/// objects, not here.
+package struct ObjectClasses: Sendable {
+    package let names: [String]
+    private let index: @Sendable (_ key: String, _ head: Bytes) -> Int
+
+    /// `index` tells which of the names an object has, by its key and its first bytes.
+    package init(
+        _ names: [String], index: @escaping @Sendable (_ key: String, _ head: Bytes) -> Int
+    ) {
+        precondition(!names.isEmpty, "every object has a class")
+        self.names = names
+        self.index = index
+    }
+
+    /// All objects are of one class.
+    package static let one = ObjectClasses(["any"]) { _, _ in 0 }
+
+    fileprivate func callAsFunction(_ key: String, _ body: [Bytes]) -> Int {
+        index(key, body.first ?? Bytes())
+    }
+}
+
 /// Where a store counts.
 package final class StoreMeter: Sendable {
-    private let total = Mutex(StoreStatistics())
+    package let classes: ObjectClasses
+    private let total: Mutex<StoreStatistics>
 
-    package init() {}
+    package init(classes: ObjectClasses = .one) {
+        self.classes = classes
+        total = Mutex(StoreStatistics(classCount: classes.names.count))
+    }
 
     package var snapshot: StoreStatistics { total.withLock { $0 } }
 
@@ -77,18 +123,37 @@ package final class StoreMeter: Sendable {
         return SystemClock.monotonicNanoseconds
     }
 
+    /// Counts the end of what is not a put; `bytes` of a get that succeeded.
     package func end(
         _ operation: StoreStatistics.Operation, since start: Nanoseconds,
         _ outcome: StoreStatistics.Outcome, bytes: Int = 0
     ) {
         let elapsed = SystemClock.monotonicNanoseconds - start
-        total.withLock { $0.end(operation, outcome, elapsed, bytes) }
+        total.withLock { $0.end(operation, outcome, elapsed, bytesFetched: bytes) }
     }
 
     package func end(
         _ operation: StoreStatistics.Operation, since start: Nanoseconds, _ error: StoreError
     ) {
         end(operation, since: start, error.kind.outcome)
+    }
+
+    /// Counts the end of a put.
+    package func end(
+        put key: String, _ body: [Bytes], since start: Nanoseconds,
+        _ result: Result<PutResult, StoreError>
+    ) {
+        let elapsed = SystemClock.monotonicNanoseconds - start
+        let outcome: StoreStatistics.Outcome =
+            switch result {
+            case .success(.created): .done
+            case .success(.exists): .exists
+            case .failure(let error): error.kind.outcome
+            }
+        let index = classes(key, body)
+        total.withLock {
+            $0.end(putOfClass: index, outcome, elapsed, bytes: byteCount(body))
+        }
     }
 
     package func addRetry() { total.withLock { $0.addRetry() } }

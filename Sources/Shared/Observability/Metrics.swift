@@ -38,8 +38,15 @@ package final class Metrics {
     /// A distribution of durations.
     package func histogram(_ name: String, labels: String = "", help: String) -> Histogram {
         let histogram = Histogram()
-        add(name, "histogram", help, labels) { histogram.samples(labels) }
+        self.histogram(name, labels: labels, help: help) { histogram.durations }
         return histogram
+    }
+
+    /// A distribution of durations that somebody else keeps.
+    package func histogram(
+        _ name: String, labels: String = "", help: String, reading read: @escaping () -> Durations
+    ) {
+        add(name, "histogram", help, labels) { Self.samples(of: read(), labels) }
     }
 
     private func add(
@@ -74,7 +81,7 @@ package final class Metrics {
         var reads: [() -> [Sample]]
     }
 
-    fileprivate struct Sample {
+    private struct Sample {
         let suffix: String
         let labels: String
         let value: String
@@ -87,49 +94,37 @@ package final class Counter {
     @inline(__always) package func add(_ n: Int = 1) { value &+= UInt64(n) }
 }
 
-/// Durations in buckets that double, from 1 microsecond to about 67 seconds.
+/// Durations, counted as they come.
 package final class Histogram {
-    private static let bucketCount = 27
-    private var counts = [UInt64](repeating: 0, count: bucketCount + 1)
-    package private(set) var count: UInt64 = 0
-    private var sum: Nanoseconds = 0
+    package private(set) var durations = Durations()
 
     package init() {}
 
+    package var count: UInt64 { durations.count }
+
     /// Records a duration that `count` of what is measured took.
-    package func record(_ duration: Nanoseconds, count times: Int = 1) {
-        let micros = UInt64(max(duration, 0) + 999) / 1_000
-        let bucket = micros <= 1 ? 0 : 64 - (micros - 1).leadingZeroBitCount
-        counts[min(bucket, Self.bucketCount)] += UInt64(times)
-        count += UInt64(times)
-        sum &+= duration &* Nanoseconds(times)
+    package func record(_ duration: Nanoseconds, count: Int = 1) {
+        durations.record(duration, count: count)
     }
 
     /// An upper bound of the quantile `q` (0 to 1), in nanoseconds; 0 while nothing was recorded.
-    package func quantile(_ q: Double) -> Nanoseconds {
-        let rank = UInt64((Double(count) * q).rounded(.up))
-        var seen: UInt64 = 0
-        for (bucket, n) in counts.enumerated() {
-            seen += n
-            if n > 0 && seen >= rank { return 1_000 << Int64(bucket) }
-        }
-        return 0
-    }
+    package func quantile(_ q: Double) -> Nanoseconds { durations.quantile(q) }
+}
 
-    fileprivate func samples(_ labels: String) -> [Metrics.Sample] {
-        var samples: [Metrics.Sample] = []
-        var seen: UInt64 = 0
+extension Metrics {
+    private static func samples(of durations: Durations, _ labels: String) -> [Sample] {
         let comma = labels.isEmpty ? "" : ","
-        for bucket in 0..<Self.bucketCount {
-            seen += counts[bucket]
+        var samples = (0..<Durations.bucketCount).map { bucket in
             let bound = Double(1 << bucket) / 1_000_000
-            let bucket = "\(labels)\(comma)le=\"\(bound)\""
-            samples.append(.init(suffix: "_bucket", labels: bucket, value: "\(seen)"))
+            return Sample(
+                suffix: "_bucket", labels: "\(labels)\(comma)le=\"\(bound)\"",
+                value: "\(durations.count(upTo: bucket))")
         }
         let last = "\(labels)\(comma)le=\"+Inf\""
-        samples.append(.init(suffix: "_bucket", labels: last, value: "\(count)"))
-        samples.append(.init(suffix: "_sum", labels: labels, value: "\(Double(sum) / 1e9)"))
-        samples.append(.init(suffix: "_count", labels: labels, value: "\(count)"))
+        samples.append(Sample(suffix: "_bucket", labels: last, value: "\(durations.count)"))
+        let seconds = Double(durations.sum) / 1e9
+        samples.append(Sample(suffix: "_sum", labels: labels, value: "\(seconds)"))
+        samples.append(Sample(suffix: "_count", labels: labels, value: "\(durations.count)"))
         return samples
     }
 }

@@ -34,6 +34,7 @@ package struct PostgresOptions: Sendable {
 package final class PostgresDriver: Sendable {
     private let inbox: StatementInbox
     private let options: PostgresOptions
+    private let meter = StatementMeter()
 
     /// Connects when the first statement comes. `conninfo` is libpq's: `key=value …` or a URI.
     package init(conninfo: String, options: PostgresOptions = PostgresOptions()) {
@@ -55,14 +56,18 @@ package final class PostgresDriver: Sendable {
         }
         let allowed = max(0, min(limit, options.statementNanosecondsMax))
         let deadline = millrace_boottime_nanoseconds() + allowed
+        let start = meter.begin()
         let outcome = await withUnsafeContinuation { waiter in
             inbox.submit(
                 Job(
                     statement: statement, parameters: parameters, deadline: deadline,
                     waiter: waiter))
         }
+        meter.end(since: start, outcome)
         return try outcome.get()
     }
+
+    package var statistics: StatementStatistics { meter.snapshot }
 
     /// Fails what is queued or under way, and closes the connections. For good.
     package func stop() { inbox.stop() }

@@ -21,6 +21,8 @@ package final class PostgresMetadata: MetadataStore {
         driver = PostgresDriver(conninfo: conninfo, options: options)
     }
 
+    package var statistics: StatementStatistics { driver.statistics }
+
     /// Ends what is under way and closes the connections. For good.
     package func stop() { driver.stop() }
 

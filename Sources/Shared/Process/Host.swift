@@ -53,11 +53,9 @@ package final class Host {
         log = EventLog.jsonLines(
             role: role, level: EventLog.Level(settings[.logLevel]) ?? .info)
         metrics = Metrics(role: role)
-        metrics.gauge("heap_bytes", help: "Bytes of memory in use, as the allocator counts them.") {
-            Double(millrace_heap_bytes())
-        }
         loop = NIOLoop()
         metadata = PostgresMetadata(conninfo: settings[.metadata])
+        addProcessMetrics()
     }
 
     /// Runs a role until the process ends. Call on the main thread, before anything else.
@@ -165,12 +163,13 @@ package final class Host {
 
     /// The cell's buckets; nothing is asked of them yet.
     package func openBuckets() throws(StoreError) -> [Bucket] {
-        let store: any MeasuredStore
+        let meter = StoreMeter(classes: Self.objectClasses)
+        let store: any ObjectStore
         switch try StoreURL(parsing: settings[.store]) {
         case .folder(let path):
             var limits = FolderStore.Limits()
             limits.callNanosecondsMax = settings[.storeTimeout]
-            store = try FolderStore(path: path, limits: limits)
+            store = try FolderStore(path: path, limits: limits, meter: meter)
         case .s3(let location):
             guard let credentials = S3Credentials(environment: Program.environment) else {
                 throw StoreError(
@@ -179,26 +178,10 @@ package final class Host {
             }
             var limits = S3Store.Limits()
             limits.requestNanosecondsMax = settings[.storeTimeout]
-            store = try S3Store(location, credentials: credentials, limits: limits)
+            store = try S3Store(
+                location, credentials: credentials, limits: limits, meter: meter)
         }
-        metrics.counter("store_stored_bytes_total", help: "Bytes of objects stored.") {
-            store.statistics.bytesStored
-        }
-        metrics.counter("store_fetched_bytes_total", help: "Bytes of objects fetched.") {
-            store.statistics.bytesFetched
-        }
-        metrics.gauge("store_requests", help: "Requests to the store in flight.") {
-            Double(store.statistics.inFlight)
-        }
-        for operation in StoreStatistics.Operation.allCases {
-            for outcome in StoreStatistics.Outcome.allCases {
-                metrics.counter(
-                    "store_requests_total",
-                    labels: "operation=\"\(operation)\",outcome=\"\(outcome)\"",
-                    help: "Requests to the store that are over, by outcome."
-                ) { store.statistics.count(operation, outcome) }
-            }
-        }
+        count(meter)
         return [Bucket(name: "main", store: store)]
     }
 

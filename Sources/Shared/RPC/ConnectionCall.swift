@@ -43,6 +43,8 @@ package final class ConnectionCall: Call {
     let method: Method
     /// On the caller's loop clock.
     let deadline: Nanoseconds?
+    /// Who counts this call, and since when it goes.
+    private let meter: (calls: CallMeter, start: Nanoseconds)?
     private(set) var id: UInt64 = 0
     @exclusivity(unchecked) private(set) var isOver = false
     /// Whether the open may have left this process.
@@ -66,10 +68,14 @@ package final class ConnectionCall: Call {
     @exclusivity(unchecked) private var owner: (any CallOwner)?
 
     /// A call to be made; `deadline` in nanoseconds from now.
-    init(to method: Method, _ payload: Bytes, deadline: Nanoseconds?, on loop: any Loop) {
+    init(
+        to method: Method, _ payload: Bytes, deadline: Nanoseconds?, on loop: any Loop,
+        meter: CallMeter? = nil
+    ) {
         precondition(payload.count <= RPCLimits.openBytesMax, "payload beyond the largest")
         isCaller = true
         self.method = method
+        self.meter = meter.map { ($0, $0.begin()) }
         self.deadline = deadline.map { loop.now + $0 }
         held = [.open(payload)]
         heldCost = Held.open(payload).cost
@@ -81,6 +87,7 @@ package final class ConnectionCall: Call {
     init(from method: Method) {
         isCaller = false
         self.method = method
+        meter = nil
         deadline = nil
     }
 
@@ -177,20 +184,21 @@ package final class ConnectionCall: Call {
     /// The call is no more; with a status, the application hears of it.
     func finish(_ status: Status?, _ payload: Bytes = Bytes()) {
         guard !isOver else { return }
-        retire()
+        retire(status)
         tell(status, payload)
     }
 
     /// The call is no more; the application hears of it in a turn of its own.
     func finishSoon(_ status: Status, on loop: any Loop) {
         guard !isOver else { return }
-        retire()
+        retire(status)
         endsLater = true
         loop.soon { if self.endsLater { self.tell(status, Bytes()) } }
     }
 
-    private func retire() {
+    private func retire(_ status: Status?) {
         isOver = true
+        if let meter { meter.calls.end(method, since: meter.start, status) }
         timer?.cancel()
         timer = nil
         held = []

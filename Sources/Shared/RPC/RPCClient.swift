@@ -17,6 +17,7 @@ package final class RPCClient: CallClient {
     private var lines: [String: PeerLine] = [:]
     private var connections: [RPCConnection] = []
     private var isClosed = false
+    package let meter: CallMeter
 
     package init(
         network: any Network, loop: any Loop, identity: PeerIdentity, random: RandomSource,
@@ -27,6 +28,7 @@ package final class RPCClient: CallClient {
         self.identity = identity
         self.random = random
         self.settings = settings
+        meter = CallMeter(loop: loop)
     }
 
     /// Connections that are up, draining ones included.
@@ -35,7 +37,8 @@ package final class RPCClient: CallClient {
     package func call(
         _ address: String, _ method: Method, _ payload: Bytes, deadline: Nanoseconds?
     ) -> any Call {
-        let call = ConnectionCall(to: method, payload, deadline: deadline, on: loop)
+        let call = ConnectionCall(
+            to: method, payload, deadline: deadline, on: loop, meter: meter)
         guard !isClosed else {
             call.finishSoon(.notConnected, on: loop)
             return call

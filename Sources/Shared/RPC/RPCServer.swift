@@ -26,6 +26,8 @@ package final class RPCServer {
     }
 
     package var connectionCount: Int { connections.count }
+    /// Calls that are open, over all connections.
+    package var callCount: Int { connections.reduce(0) { $0 + $1.callCount } }
 
     /// Accepts connections at `address` (`host:port`, port 0 for any); returns what was bound.
     @discardableResult

@@ -32,19 +32,21 @@ package final class S3Store: MeasuredStore {
     private let driver: CurlDriver
     private let limits: Limits
     private let signsPayload: Bool
-    private let meter = StoreMeter()
+    private let meter: StoreMeter
     /// What is added to our clock to get the store's, in milliseconds.
     private let clockSkew: ClockSkew
 
     /// Throws `.invalidRequest` for a bad endpoint. Sends nothing yet.
     package init(
         _ location: S3Location, credentials: S3Credentials, limits: Limits = Limits(),
+        meter: StoreMeter = StoreMeter(),
         wallMilliseconds: @escaping @Sendable () -> UInt64 = { SystemClock.wallMilliseconds }
     ) throws(StoreError) {
         address = try S3Address(location)
         signer = SigV4(credentials: credentials, region: location.region)
         driver = try CurlDriver(limits: limits.curl)
         self.limits = limits
+        self.meter = meter
         signsPayload = limits.signsPayload ?? !address.isEncrypted
         clockSkew = ClockSkew(wallMilliseconds)
     }
@@ -67,16 +69,16 @@ package final class S3Store: MeasuredStore {
                     throw StoreError(
                         .unavailable, outcomeUnknown: true, "\(key): sent twice, and it is there")
                 }
-                meter.end(.put, since: start, .exists)
+                meter.end(put: key, body, since: start, .success(.exists))
                 return .exists
             }
             guard reply.status == 200 else {
                 throw S3Refusal(reply).storeError(key, isChange: true)
             }
-            meter.end(.put, since: start, .done, bytes: byteCount(body))
+            meter.end(put: key, body, since: start, .success(.created))
             return .created
         } catch {
-            meter.end(.put, since: start, error)
+            meter.end(put: key, body, since: start, .failure(error))
             throw error
         }
     }
