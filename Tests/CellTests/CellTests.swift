@@ -12,6 +12,9 @@ struct CellTests {
     func aSessionIsFollowedAndReadBackAndOutlivesTheCell(_ store: Cell.Store) throws {
         try withCell(store) { cell in
             try cell.runScript("follow.py", "long", "\(Self.records)")
+            let metrics = try CellMetrics(cell)
+            try metrics.check()
+            try metrics.checkDocument()
             try cell.stop()
             try cell.start()
             try cell.runScript("verify.py", "long", "\(Self.records)")
