@@ -52,6 +52,22 @@ import Testing
         #expect(DiskRecord.page(in: bytes, of: CacheyTests.key(1), context) == nil, "another page")
     }
 
+    /// Nothing that was damaged is taken for a page, and no record claims more than there is.
+    @Test func fuzzDamagedRecords() throws {
+        let key = PageKey(bucketSet: "a,b", object: "seg/00/1", number: 2)
+        let whole = try record(key, page(70, of: 270, bucket: "b"))
+        var damage = Damage(seed: 12)
+        for _ in 0..<fuzzIterations {
+            let damaged = damage.damaged(whole)
+            let page = DiskRecord.page(in: damaged, of: key, context)
+            #expect((page != nil) == (damaged == whole))
+            #expect(DiskRecord.decode(damage.noise(countMax: 120), context) == nil)
+            guard let (record, _) = DiskRecord.decode(damaged, context) else { continue }
+            #expect(record.headBytes <= damaged.count)
+            #expect(record.contentLength <= context.pageBytes)
+        }
+    }
+
     @Test func otherCellsAndPageSizesAreNotOurs() throws {
         let bytes = try record(key(0), page(50))
         for other in [

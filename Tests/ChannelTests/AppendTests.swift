@@ -275,6 +275,7 @@ import Testing
         bench.pass()
         let early = try session.replies.count
         #expect(early < 10, "back-pressure: \(early) batches were taken at once")
+        #expect(try bench.gauge("blocked_sessions") == 1)
         bench.pass(.seconds(5))
         #expect(try session.replies.map(\.start.seqNum) == Array(0..<50))
         // So it is where they came in one message.

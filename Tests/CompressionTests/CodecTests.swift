@@ -2,6 +2,7 @@
 
 import Compression
 import Primitives
+import TestSupport
 import Testing
 
 private let hello: Bytes = [0x0A, 0x07, 0x1A, 0x05, 0x68, 0x65, 0x6C, 0x6C, 0x6F]
@@ -88,11 +89,11 @@ private func noise(_ count: Int, seed: UInt64) -> Bytes {
 
     /// Damaged input ends in an error or in bytes within the limit, never otherwise.
     @Test(arguments: Coding.allCases)
-    func survivesDamage(_ coding: Coding) throws {
+    func fuzzDamagedInput(_ coding: Coding) throws {
         let codec = Codec()
         let packed = codec.compress(Bytes(utf8: String(repeating: "millrace ", count: 500)), coding)
         var random = SplitMix64(seed: 11)
-        for _ in 0..<2_000 {
+        for _ in 0..<max(2_000, fuzzIterations) {
             var damaged = packed.array
             for _ in 0...Int(random.next() % 4) {
                 let at = Int(random.next() % UInt64(damaged.count))

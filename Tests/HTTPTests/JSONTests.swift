@@ -2,6 +2,7 @@
 
 import HTTP
 import Primitives
+import TestSupport
 import Testing
 
 private func parse(_ text: String) throws(JSONError) -> JSONValue {
@@ -68,7 +69,7 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
     }
 
     /// Every cut and many damaged forms of a document end in an error or a value, never a trap.
-    @Test func survivesDamage() {
+    @Test func fuzzDamagedDocuments() {
         let document = Array(
             #"{"records":[{"timestamp":12,"headers":[["k\u0041","v"]],"body":"\ud83d\ude00é"}],"#
                 .utf8) + Array(#""match_seq_num":-1.5e3,"x":[true,false,null]}"#.utf8)
@@ -76,7 +77,7 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
             #expect(throws: JSONError.self) { try JSON.parse(Bytes(document.prefix(count))) }
         }
         var random = SplitMix64(seed: 3)
-        for _ in 0..<20_000 {
+        for _ in 0..<max(20_000, fuzzIterations) {
             var damaged = document
             damaged[Int(random.next() % UInt64(document.count))] = UInt8(random.next() & 255)
             if let value = try? JSON.parse(Bytes(damaged)) { #expect(value.object != nil) }
@@ -134,13 +135,13 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
     }
 
     /// As the standard library repairs it, whatever it is.
-    @Test func repairsWhatIsNoUTF8() throws {
+    @Test func fuzzRepairsWhatIsNoUTF8() throws {
         let random = RandomSource.seeded(1)
         let telling: [UInt8] = [
             0, 0x1F, 0x22, 0x5C, 0x61, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xDF, 0xE0,
             0xE2, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF,
         ]
-        for _ in 0..<20_000 {
+        for _ in 0..<max(20_000, fuzzIterations) {
             let bytes = (0..<random.below(9)).map { _ in
                 random.oneIn(4)
                     ? UInt8(random.below(256)) : telling[Int(random.below(UInt64(telling.count)))]
@@ -165,9 +166,9 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
         }
     }
 
-    @Test func randomTextsRoundTrip() throws {
+    @Test func fuzzTextsRoundTrip() throws {
         var random = SplitMix64(seed: 9)
-        for _ in 0..<2_000 {
+        for _ in 0..<max(2_000, fuzzIterations) {
             let scalars = (0..<random.next() % 20).compactMap { _ in
                 Unicode.Scalar(UInt32(random.next() % (random.next() % 2 == 0 ? 0x80 : 0x110000)))
             }
@@ -203,6 +204,16 @@ private func parse(_ text: String) throws(JSONError) -> JSONValue {
         for count in 0..<200 {
             let bytes = Bytes((0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) })
             #expect(Base64.decode(Base64.encode(bytes)) == bytes)
+        }
+    }
+
+    /// One text for each value: what decodes is what that value is written as.
+    @Test func fuzzWhatDecodesIsCanonical() {
+        var damage = Damage(seed: 6)
+        for _ in 0..<fuzzIterations {
+            let text = Base64.encode(damage.noise(countMax: 40))
+            let damaged = damage.damaged(Bytes(utf8: text)).lossyText
+            if let bytes = Base64.decode(damaged) { #expect(Base64.encode(bytes) == damaged) }
         }
     }
 }

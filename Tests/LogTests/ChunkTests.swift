@@ -3,6 +3,7 @@
 import Log
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 @Suite struct ChunkTests {

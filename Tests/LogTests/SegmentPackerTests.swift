@@ -3,6 +3,7 @@
 import Log
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 @Suite struct SegmentPackerTests {
@@ -48,7 +49,7 @@ import Testing
         }
     }
 
-    @Test func everyRunAppearsOnceInOrderWithinTheBounds() throws {
+    @Test func fuzzEveryRunAppearsOnceInOrderWithinTheBounds() throws {
         var random = SplitMix64(seed: 42)
         for _ in 0..<fuzzIterations / 4 {
             let shares = shares(&random)

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 import Log
 import Primitives
 import Records
 import Testing
-
-/// How often a fuzz test tries; more where the environment asks for it.
-let fuzzIterations =
-    ProcessInfo.processInfo.environment["MILLRACE_FUZZ_ITERATIONS"].flatMap { Int($0) } ?? 1_000
 
 /// Stored records made up from a seed.
 struct Run {

@@ -35,7 +35,7 @@ import Testing
     }
 
     @Test func fuzzedBytesDoNoHarm() {
-        for seed in 0..<400 {
+        for seed in 0..<max(400, fuzzIterations / 20) {
             let random = RandomSource.seeded(UInt64(seed))
             let duel = Duel(isInitiator: seed % 2 == 0, greets: seed % 3 != 0)
             duel.desk.onServe = { call, _, payload in call.send(payload) }

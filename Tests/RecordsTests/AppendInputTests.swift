@@ -2,6 +2,7 @@
 
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 @Suite struct AppendInputTests {

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 import Primitives
 import Records
-
-/// How often a fuzz test tries; more where the environment asks for it.
-let fuzzIterations =
-    ProcessInfo.processInfo.environment["MILLRACE_FUZZ_ITERATIONS"].flatMap { Int($0) } ?? 1_000
 
 /// A second, simple-minded implementation of the formats, to compare with: arrays, no tricks.
 enum Naive {

@@ -2,6 +2,7 @@
 
 import Primitives
 import Records
+import TestSupport
 import Testing
 
 /// A random stream of records, as the naive implementation stores it.
@@ -257,7 +258,7 @@ struct NaiveRun {
         }
     }
 
-    @Test func hostilePreparedBatches() throws {
+    @Test func fuzzHostilePreparedBatches() throws {
         var random = SplitMix64(seed: 21)
         for _ in 0..<fuzzIterations {
             let input = Naive.input(&random, records: 3)

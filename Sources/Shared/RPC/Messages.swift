@@ -10,6 +10,15 @@ extension StreamPosition {
     }
 }
 
+extension ByteReader {
+    /// Refuses more records than have sequence numbers: nobody needs to add with care behind this.
+    fileprivate func expectRoom(for count: UInt32, from first: SeqNum) throws(DecodeError) {
+        guard UInt64(count) <= SeqNum.max - first else {
+            throw malformed("\(count) records from \(first) on")
+        }
+    }
+}
+
 /// Opens a session of appends to one incarnation of a stream, on one streamlet.
 package struct AppendOpen: ByteCodable {
     package var stream: StreamID
@@ -211,6 +220,7 @@ package struct ChunkPointer: ByteCodable {
         bucket = try reader.readText(lengthMax: 256)
         start = try reader.readPosition()
         count = try reader.read()
+        try reader.expectRoom(for: count, from: start.seqNum)
         lastTimestamp = try reader.read()
         offset = try reader.read()
         length = try reader.read()
@@ -374,6 +384,7 @@ package struct FollowPush: ByteCodable {
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
         firstSeqNum = try reader.read()
         count = try reader.read()
+        try reader.expectRoom(for: count, from: firstSeqNum)
         meteredBytes = try reader.read()
         tail = try reader.readPosition()
         records = try reader.read(reader.remaining)
@@ -443,6 +454,8 @@ package struct RefreshRequest: ByteCodable {
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
         stream = StreamID(try reader.readID())
         version = try reader.read()
-        deleted = try reader.read(UInt8.self) != 0
+        let flag = try reader.read(UInt8.self)
+        guard flag <= 1 else { throw reader.malformed("unknown flag \(flag)") }
+        deleted = flag == 1
     }
 }
