@@ -2,6 +2,7 @@
 
 internal import Glibc
 package import Primitives
+private import Synchronization
 
 /// How often a fuzz test tries; more where the environment asks for it, as `make fuzz` does.
 package let fuzzIterations =
@@ -70,16 +71,21 @@ package func fuzz<Value: ByteCodable>(
         }
     }
     var damage = Damage(seed: seed)
-    try withAddressSpace(growingBy: 4 << 30) {
-        for bytes in encodings {
-            for count in 0..<bytes.count { try decode(bytes.prefix(count)) }
-        }
-        for round in 0..<fuzzIterations {
-            try decode(damage.noise(countMax: 80))
-            try decode(damage.damaged(encodings[round % encodings.count]))
+    try turn.withLock { _ in
+        try withAddressSpace(growingBy: 4 << 30) {
+            for bytes in encodings {
+                for count in 0..<bytes.count { try decode(bytes.prefix(count)) }
+            }
+            for round in 0..<fuzzIterations {
+                try decode(damage.noise(countMax: 80))
+                try decode(damage.damaged(encodings[round % encodings.count]))
+            }
         }
     }
 }
+
+/// Held by whoever has set the process's limit.
+private let turn = Mutex(())
 
 /// Runs `body` while the process may map that many bytes more than it has: who asks for more is
 /// refused, and traps.
