@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs a whole cell on this host, in the foreground: Postgres, cop, two channels, one frontend, one
 # cachey and one bgtask.
-#   DATA   where everything is kept (default ./.millrace; for root /var/lib/millrace, where
-#          Postgres' own user could not reach that)
-#   STORE  where records are kept: a folder (default DATA/objects), or
-#          s3://bucket/prefix?endpoint=…&region=…, with credentials in AWS_* variables
+#   DATA      where everything is kept (default ./.millrace; for root /var/lib/millrace, where
+#             Postgres' own user could not reach that)
+#   STORE     where records are kept: a folder (default DATA/objects), or
+#             s3://bucket/prefix?endpoint=…&region=…, with credentials in AWS_* variables
+#   PROGRAMS  a folder with the programs; else they are built
 # Any MILLRACE_* variable of docs/configuration.md applies. Ctrl-C stops it; the data stays.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -54,13 +55,22 @@ export MILLRACE_METADATA
 export MILLRACE_STORE=${STORE:-$DATA/objects}
 export MILLRACE_ROOT_TOKEN_FILE=${MILLRACE_ROOT_TOKEN_FILE:-$DATA/root-token}
 export MILLRACE_LOG_LEVEL=${MILLRACE_LOG_LEVEL:-notice}
-endpoint=http://${MILLRACE_HOST:-127.0.0.1}:${MILLRACE_FRONTEND_PORT:-8080}
+host=${MILLRACE_HOST:-127.0.0.1}
+endpoint=http://$host:${MILLRACE_FRONTEND_PORT:-8080}
+# A frontend is ready before there is any channel, and an append needs both.
+needed=("$endpoint/health")
+if [ "${MILLRACE_CHANNELS:-2}" != 0 ]; then
+    needed+=("http://$host:$((${MILLRACE_ADMIN_PORT:-7500} + 1))/health")
+fi
+is_ready() {
+    for page in "${needed[@]}"; do curl -fsS -m 1 "$page" >/dev/null 2>&1 || return 1; done
+}
 
 "$PROGRAMS/cop" serve 9>&- &
 cop=$!
 for _ in $(seq 300); do
     kill -0 "$cop" 2>/dev/null || { wait "$cop" || true; cop=; say "cop ended"; exit 1; }
-    if curl -fsS -m 1 "$endpoint/health" >/dev/null 2>&1; then ready=1; break; fi
+    if is_ready; then ready=1; break; fi
     sleep 0.1
 done
 [ -n "${ready:-}" ] || { say "the cell did not become ready within 30 s"; exit 1; }

@@ -15,30 +15,30 @@ final class Cell {
     /// Bytes by which the scripts' records are longer.
     var bodyPadding = 0
     private let database: String
+    /// The Postgres that has the database; nil where somebody else removes it.
+    private let server: String?
     private var environment: [String: String]
+    private let log: URL
     private var cop: Program?
 
-    /// Nothing runs yet. `settings` are environment variables, without their `MILLRACE_`.
-    init(_ store: Store, settings: [String: String] = [:]) throws {
-        let server = try Self.variable("MILLRACE_TEST_POSTGRES")
+    /// Nothing runs yet. `settings` are environment variables, without their `MILLRACE_`; `server`
+    /// is a Postgres for this cell alone, in place of the tests'.
+    init(_ store: Store, settings: [String: String] = [:], server own: String? = nil) throws {
+        let server = try own ?? Self.variable("MILLRACE_TEST_POSTGRES")
         RealService.postgres.note()
         RealService.cell.note()
+        self.server = server
         database = "cell_\(UInt64.random(in: 0...(.max)))"
         folder = FileManager.default.temporaryDirectory.appending(path: "millrace-\(database)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        log = folder.appending(path: "log")
         ports = try Ports.free()
-        environment = ProcessInfo.processInfo.environment.filter {
-            !$0.key.hasPrefix("MILLRACE_") && !$0.key.hasPrefix("AWS_")
-        }
+        environment = Self.plainEnvironment
         let words = server.split(separator: " ").filter { !$0.hasPrefix("dbname=") }
         environment["MILLRACE_METADATA"] = words.joined(separator: " ") + " dbname=\(database)"
         environment["MILLRACE_ROOT_TOKEN_FILE"] = folder.appending(path: "root-token").path
         environment["MILLRACE_LOG_LEVEL"] = "info"
-        environment["MILLRACE_FRONTEND_PORT"] = "\(ports.frontends)"
-        environment["MILLRACE_RPC_PORT"] = "\(ports.rpc)"
-        environment["MILLRACE_ADMIN_PORT"] = "\(ports.admin)"
-        environment["MILLRACE_ADMIN_LISTEN"] = "127.0.0.1:\(ports.admin)"
-        environment["MILLRACE_CACHEY_PORT"] = "\(ports.cachey)"
+        environment.merge(ports.variables) { $1 }
         environment["MILLRACE_FRONTENDS"] = "2"
         environment["MILLRACE_CHANNELS"] = "2"
         for (name, value) in settings { environment["MILLRACE_" + name] = value }
@@ -46,15 +46,40 @@ final class Cell {
         case .folder: environment["MILLRACE_STORE"] = folder.appending(path: "objects").path
         case .s3:
             RealService.s3.note()
-            let bucket = try Self.variable("MILLRACE_TEST_S3_BUCKET")
-            let endpoint = try Self.variable("MILLRACE_TEST_S3_ENDPOINT")
-            let region = try Self.variable("MILLRACE_TEST_S3_REGION")
-            environment["MILLRACE_STORE"] =
-                "s3://\(bucket)/\(database)?endpoint=\(endpoint)&region=\(region)"
-            environment["AWS_ACCESS_KEY_ID"] = try Self.variable("MILLRACE_TEST_S3_ACCESS_KEY")
-            environment["AWS_SECRET_ACCESS_KEY"] = try Self.variable("MILLRACE_TEST_S3_SECRET_KEY")
+            let (url, credentials) = try Self.bucket(prefix: database)
+            environment["MILLRACE_STORE"] = url
+            environment.merge(credentials) { $1 }
         }
         try Program.run("psql", ["-qX", "-c", "CREATE DATABASE \(database)", server], [:])
+    }
+
+    /// The same cell on another host: another cop, on ports of its own. It goes before `other`.
+    init(besides other: Cell) throws {
+        folder = other.folder
+        database = other.database
+        server = nil
+        log = folder.appending(path: "log-\(UInt16.random(in: 0...(.max)))")
+        ports = try Ports.free()
+        environment = other.environment.merging(ports.variables) { $1 }
+    }
+
+    /// The environment of the tests without their own settings.
+    static var plainEnvironment: [String: String] {
+        ProcessInfo.processInfo.environment.filter { variable in
+            !["MILLRACE_", "AWS_", "MAKE"].contains { variable.key.hasPrefix($0) }
+        }
+    }
+
+    /// A prefix of the tests' bucket as a store's URL, and the variables with its credentials.
+    static func bucket(prefix: String) throws -> (url: String, credentials: [String: String]) {
+        let bucket = try variable("MILLRACE_TEST_S3_BUCKET")
+        let endpoint = try variable("MILLRACE_TEST_S3_ENDPOINT")
+        let region = try variable("MILLRACE_TEST_S3_REGION")
+        let credentials = [
+            "AWS_ACCESS_KEY_ID": try variable("MILLRACE_TEST_S3_ACCESS_KEY"),
+            "AWS_SECRET_ACCESS_KEY": try variable("MILLRACE_TEST_S3_SECRET_KEY"),
+        ]
+        return ("s3://\(bucket)/\(prefix)?endpoint=\(endpoint)&region=\(region)", credentials)
     }
 
     /// Sets variables for the processes of the next start.
@@ -63,7 +88,9 @@ final class Cell {
     /// Ends what runs and removes what it kept.
     func remove() throws {
         if let cop, cop.isRunning { try stop() }
-        let server = try Self.variable("MILLRACE_TEST_POSTGRES")
+        guard let server else { return }
+        // Those whose cop was killed.
+        for process in processes() { Glibc.kill(process.id, SIGKILL) }
         try Program.run(
             "psql", ["-qX", "-c", "DROP DATABASE \(database) WITH (FORCE)", server], [:])
         try FileManager.default.removeItem(at: folder)
@@ -73,9 +100,17 @@ final class Cell {
 
     /// Starts the cell and returns once its frontends are ready.
     func start() throws {
-        let cop = try Program(
-            Self.product("cop"), ["serve"], environment, log: folder.appending(path: "log"))
-        self.cop = cop
+        try startCop()
+        try waitUntilReady()
+    }
+
+    /// Starts cop alone, which starts the others if it is the active one.
+    func startCop() throws {
+        cop = try Program(Self.product("cop"), ["serve"], environment, log: log)
+    }
+
+    func waitUntilReady() throws {
+        guard let cop else { throw CellError("no cop was started") }
         for number in 1...(Int(environment["MILLRACE_FRONTENDS"] ?? "") ?? 2) {
             try waitUntil("frontend \(number) is ready") {
                 guard cop.isRunning else { throw CellError("cop ended:\n\(self.logTail)") }
@@ -96,6 +131,29 @@ final class Cell {
         }
     }
 
+    /// Kills cop alone, as the kernel would.
+    func killCop() throws {
+        guard let cop else { return }
+        cop.signal(SIGKILL)
+        try waitUntil("cop is dead") { !cop.isRunning }
+        self.cop = nil
+    }
+
+    /// Kills every process of the cell, as fast as one can.
+    func killEverything() throws {
+        // Cop goes first, and so cannot start anything anew.
+        let all = processes().sorted { $0.name == "cop" && $1.name != "cop" }
+        for process in all { Glibc.kill(process.id, SIGKILL) }
+        try waitUntil("everything is dead") { processes().isEmpty && cop?.isRunning != true }
+        cop = nil
+    }
+
+    /// The processes of the cell that run now, on any host.
+    func processes() -> [RunningProcess] {
+        let programs = ["cop", "frontend", "channel", "cachey", "bgtask"]
+        return RunningProcess.all(mentioning: database).filter { programs.contains($0.name) }
+    }
+
     /// Kills what listens on the port, as the kernel would: no warning, no farewell.
     func kill(port: Int) throws {
         let id = try processID(port: port)
@@ -104,20 +162,12 @@ final class Cell {
 
     /// The process that cop started to listen on the port.
     func processID(port: Int) throws -> pid_t {
-        for entry in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
-            guard let id = pid_t(entry),
-                let bytes = FileManager.default.contents(atPath: "/proc/\(id)/cmdline")
-            else { continue }
-            let words = bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-            let isOurs = words.first.map { word in
-                ["/frontend", "/channel", "/cachey", "/bgtask"].contains { word.hasSuffix($0) }
-            }
-            let address = "127.0.0.1:\(port)"
-            for (option, value) in zip(words, words.dropFirst())
-            where isOurs == true && value == address
-                && ["--listen", "--rpc-listen", "--admin-listen"].contains(option)
-            {
-                return id
+        let address = "127.0.0.1:\(port)"
+        let options = ["--listen", "--rpc-listen", "--admin-listen"]
+        for process in processes() {
+            for (option, value) in zip(process.words, process.words.dropFirst())
+            where value == address && options.contains(option) {
+                return process.id
             }
         }
         throw CellError("nothing listens on \(port)")
@@ -165,12 +215,25 @@ final class Cell {
         return (channel, port)
     }
 
-    var logTail: String {
-        let file = folder.appending(path: "log")
-        let text = FileManager.default.contents(atPath: file.path).map {
+    /// The sum of the samples whose names, or names and labels, begin so, of a process's metrics.
+    func metric(_ name: String, adminPort: Int) throws -> Double {
+        let text = try Program.run(
+            "curl", ["-fsS", "-m", "10", "http://127.0.0.1:\(adminPort)/metrics"], [:])
+        let samples = text.split(separator: "\n").filter { $0.hasPrefix("millrace_\(name)") }
+        return samples.compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }
+            .reduce(0, +)
+    }
+
+    /// All that the processes have logged.
+    var logText: String {
+        let text = FileManager.default.contents(atPath: log.path).map {
             String(decoding: $0, as: UTF8.self)
         }
-        return (text ?? "").split(separator: "\n").suffix(40).joined(separator: "\n")
+        return text ?? ""
+    }
+
+    var logTail: String {
+        logText.split(separator: "\n").suffix(40).joined(separator: "\n")
     }
 
     // MARK: Clients
@@ -231,11 +294,23 @@ struct Ports {
     let cachey: Int
     let tls: Int
 
+    /// What tells cop of them.
+    var variables: [String: String] {
+        [
+            "MILLRACE_FRONTEND_PORT": "\(frontends)", "MILLRACE_RPC_PORT": "\(rpc)",
+            "MILLRACE_ADMIN_PORT": "\(admin)", "MILLRACE_ADMIN_LISTEN": "127.0.0.1:\(admin)",
+            "MILLRACE_CACHEY_PORT": "\(cachey)",
+        ]
+    }
+
     static func free() throws -> Ports {
         for _ in 0..<100 {
             let base = Int.random(in: 10_000..<19_000)
             let all =
-                ([0, 1, 3, 4, 5, 6, 11, 12, 20, 21, 22, 91, 92] + [121, 122, 221, 222, 271, 272])
+                [
+                    0, 1, 3, 4, 5, 6, 11, 12, 20, 21, 22, 61, 62, 71, 72, 91, 92, 101, 102, 121,
+                    122, 221, 222, 271, 272,
+                ]
                 .map { base + $0 }
             if all.allSatisfy(isFree) {
                 return Ports(
@@ -279,9 +354,9 @@ func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
 /// whatever fails, the cell goes, and its log tells why.
 func withCell(
     _ store: Cell.Store, _ variables: (Cell) throws -> [String: String] = { _ in [:] },
-    _ body: (Cell) throws -> Void
+    server: String? = nil, _ body: (Cell) throws -> Void
 ) throws {
-    let cell = try Cell(store)
+    let cell = try Cell(store, server: server)
     do {
         cell.set(try variables(cell))
         try cell.start()

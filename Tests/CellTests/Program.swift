@@ -44,7 +44,10 @@ final class Program {
     deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
 
     var isRunning: Bool { process.isRunning }
+    var id: pid_t { process.processIdentifier }
+    /// Or the signal that ended it.
     var exitCode: Int32 { process.terminationStatus }
+    var wasKilled: Bool { process.terminationReason == .uncaughtSignal }
     var text: String { output.bytes.withLock { String(decoding: $0, as: UTF8.self) } }
 
     var id: pid_t { process.processIdentifier }
@@ -112,5 +115,32 @@ final class Program {
     private final class Output: Sendable {
         let bytes = Mutex(Data())
         let isComplete = Mutex(false)
+    }
+}
+
+/// A process of this host, whoever started it.
+struct RunningProcess {
+    let id: pid_t
+    /// Its command line.
+    let words: [String]
+
+    /// The last part of its program's path.
+    var name: String { words.first?.split(separator: "/").last.map { String($0) } ?? "" }
+
+    /// Those whose command line or first environment holds `text`; those that have ended and were
+    /// not waited for have neither.
+    static func all(mentioning text: String) -> [RunningProcess] {
+        func read(_ file: String) -> [String] {
+            let bytes = FileManager.default.contents(atPath: file) ?? Data()
+            return bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+        }
+        let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return entries.compactMap { entry in
+            guard let id = pid_t(entry), id != getpid() else { return nil }
+            let words = read("/proc/\(id)/cmdline")
+            guard (words + read("/proc/\(id)/environ")).contains(where: { $0.contains(text) })
+            else { return nil }
+            return RunningProcess(id: id, words: words)
+        }
     }
 }
