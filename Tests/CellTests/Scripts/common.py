@@ -44,7 +44,17 @@ def say(*words):
 def check(condition, *words):
     if not condition:
         say("FAILED", *words)
-        sys.exit(1)
+        # At once, whoever waits for what.
+        os._exit(1)
+
+
+async def lines():
+    """What the harness says on stdin, line by line."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        yield line.decode().strip()
 
 
 def run(main):
