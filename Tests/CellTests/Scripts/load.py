@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Appends to some streams, whatever breaks; then looks for all that was acknowledged.
 
-Goes on until each stream has COUNT records acknowledged, and some more of them after a line came
-on stdin: that is when the harness has broken something.
+    load.py COUNT [FRONTEND …]
+
+Goes on until each stream has COUNT records acknowledged, and some more of them after the line
+`broken` came on stdin: that is when the harness has broken something. Asked to `count`, it says how
+many each stream has. After a failure each stream goes to the next of the frontends.
 
 Every record is unique and sent once: what failed is not sent again, so each acknowledged record
 must be found exactly where its acknowledgement says, and whatever else is found must have been
@@ -12,11 +15,12 @@ sent.
 import asyncio
 import sys
 
-from common import check, client, run, say, stream
+from common import check, client, lines, run, say, stream
 from s2_sdk import AppendInput, ReadLimit, Record, S2ClientError, S2Error, SeqNum
 
 NAMES = ["load-%d" % n for n in range(4)]
 TOTAL = int(sys.argv[1])
+FRONTENDS = sys.argv[2:] or [None]
 BATCH = 10
 broken = asyncio.Event()
 
@@ -35,7 +39,8 @@ class Writer:
     async def write(self, count):
         while not self.is_done(count):
             try:
-                async with client(attempts=1) as s2:
+                frontend = FRONTENDS[self.failures % len(FRONTENDS)]
+                async with client(frontend, attempts=1) as s2:
                     target = s2.basin("cell-test-basin").stream(self.name)
                     async with target.append_session(max_unacked_batches=20) as session:
                         await self.session(session, count)
@@ -69,7 +74,7 @@ class Writer:
             say("LOADED", self.name)
 
     async def verify(self):
-        async with client(attempts=10) as s2:
+        async with client(FRONTENDS[-1], attempts=10) as s2:
             read = s2.basin("cell-test-basin").stream(self.name)
             tail = (await read.check_tail()).seq_num
             check(tail >= max(self.acked) + 1, "tail", tail, "acknowledged", max(self.acked))
@@ -88,14 +93,19 @@ class Writer:
                 self.failures)
 
 
+async def obey(writers):
+    async for line in lines():
+        if line == "broken":
+            return broken.set()
+        say("COUNTED", *(len(writer.acked) for writer in writers))
+
+
 async def main():
     async with client() as s2:
         for name in NAMES:
             await stream(s2, name)
-    loop = asyncio.get_running_loop()
-    loop.run_in_executor(None, sys.stdin.readline).add_done_callback(lambda _: broken.set())
     writers = [Writer(name) for name in NAMES]
-    await asyncio.gather(*(writer.write(TOTAL) for writer in writers))
+    await asyncio.gather(obey(writers), *(writer.write(TOTAL) for writer in writers))
     say("failures", sum(writer.failures for writer in writers))
     for writer in writers:
         await writer.verify()
