@@ -58,6 +58,9 @@ class Writer:
             pending.append((bodies, ticket))
             if len(pending) >= 10:
                 await self.take(pending.pop(0))
+            # What is only waited for is not to be read back for long.
+            if len(self.acked) >= count:
+                await asyncio.sleep(0.02)
         while pending:
             await self.take(pending.pop(0))
 

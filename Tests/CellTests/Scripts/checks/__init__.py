@@ -10,10 +10,11 @@ class Failed(Exception):
     """What was expected, and what was seen."""
 
 
-def check(number, slow=False, last=False):
+def check(number, slow=None, last=False):
     """Registers a check: its number in the list of the API's checks, then its name.
 
-    `slow` ones run only when asked for; `last` ones one by one, after all others.
+    `slow` ones run only when asked for: they "wait" for some limit of time that is fixed, or for
+    the "dormancy" of a stream. `last` ones run one by one, after all others.
     """
 
     def register(function):

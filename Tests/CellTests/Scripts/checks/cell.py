@@ -15,12 +15,13 @@ S2S = "s2s/proto"
 
 
 class Cell:
-    def __init__(self, origin, token, pid=None):
+    def __init__(self, origin, token, pid=None, dormancy=60):
         self.origin = origin
         parts = urlsplit(origin)
         self.host, self.port = parts.hostname, parts.port or 80
         self.token = token
         self.pid = pid
+        self.dormancy = dormancy
         self.run = uuid.uuid4().hex[:8]
         self.idle = []
         self.count = 0

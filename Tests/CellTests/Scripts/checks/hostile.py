@@ -340,15 +340,19 @@ async def nothing_is_left_of_the_vanished(cell):
             await asyncio.sleep(0.1)
 
 
-@check("x11", slow=True, last=True)
+@check("x11", slow="wait")
 async def half_a_request_is_cut_off(cell):
-    for data in (b"GE", b"GET /v1/basins HTTP/1.1\r\nhost: x\r\n"):
+    async def head(data):
         connection = await cell.connect()
         connection.writer.write(data)
         answer = await asyncio.wait_for(connection.reader.read(), 40)
         true(answer == b"" or b" 408 " in answer or b" 400 " in answer, "an answer", answer[:80])
-    stream = await cell.make_stream()
-    connection = await cell.open("POST", stream.records, basin=stream.basin, headers={
-        "content-type": PROTO, "content-length": "100"})
-    answer = await asyncio.wait_for(connection.reader.read(), 80)
-    true(b" 408 " in answer, "no 408", answer[:80])
+
+    async def body():
+        stream = await cell.make_stream()
+        connection = await cell.open("POST", stream.records, basin=stream.basin, headers={
+            "content-type": PROTO, "content-length": "100"})
+        answer = await asyncio.wait_for(connection.reader.read(), 80)
+        true(b" 408 " in answer, "no 408", answer[:80])
+
+    await asyncio.gather(head(b"GE"), head(b"GET /v1/basins HTTP/1.1\r\nhost: x\r\n"), body())

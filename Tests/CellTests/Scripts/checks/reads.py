@@ -173,7 +173,7 @@ async def waiting_for_an_append(cell):
         true(time.monotonic() - start < 3, "190: it waited", time.monotonic() - start)
 
 
-@check(191, slow=True)
+@check(191, slow="wait")
 async def waits_are_capped(cell):
     stream = await cell.make_stream()
     start = time.monotonic()

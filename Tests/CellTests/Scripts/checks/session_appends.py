@@ -208,12 +208,12 @@ async def a_stream_is_deleted_under_its_writer(cell):
     same((status, body["code"]), (409, "stream_deletion_pending"))
 
 
-@check(241, slow=True)
+@check(241, slow="dormancy")
 async def a_session_outlives_dormancy(cell):
     stream, session = await opened(cell)
     await session.send([(b"a",)])
     await session.ack()
-    await asyncio.sleep(150)
+    await asyncio.sleep(2.5 * cell.dormancy)
     await session.send([(b"b",)], match=1)
     same((await session.ack()).start[0], 1)
     session.close()

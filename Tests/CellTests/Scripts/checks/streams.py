@@ -179,7 +179,7 @@ async def listing(cell):
         error(await cell.call("GET", PATH + "?" + query, basin=basin), 400, "bad_query", query)
 
 
-@check(115, slow=True)
+@check(115)
 async def five_thousand_streams(cell):
     basin = await cell.make_basin()
     gate = asyncio.Semaphore(50)
