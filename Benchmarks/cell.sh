@@ -56,7 +56,7 @@ start_cell() {
         MILLRACE_STORE="$folder/objects" MILLRACE_ROOT_TOKEN_FILE="$token" \
         MILLRACE_LOG_LEVEL="${MILLRACE_LOG_LEVEL:-notice}" MILLRACE_FRONTEND_PORT="$port" \
         MILLRACE_RPC_PORT=$((port + 20)) MILLRACE_ADMIN_PORT=$((port + 40)) \
-        MILLRACE_ADMIN_LISTEN=127.0.0.1:$((port + 40)) \
+        MILLRACE_ADMIN_LISTEN=127.0.0.1:$((port + 40)) MILLRACE_CACHEY_PORT=$((port + 110)) \
         "$BIN/cop" serve >"$folder/log" 2>&1 &
     cop=$!
     for _ in $(seq 300); do

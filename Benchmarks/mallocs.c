@@ -6,8 +6,9 @@
 //   MALLOCS_PREFIX=/tmp/mallocs LD_PRELOAD=./mallocs.so program
 //
 // The counts are in the file PREFIX.PID, which whoever measures may read at any time: allocations,
-// frees, bytes asked for, and how many call stacks were sampled. With MALLOCS_SAMPLE=N, every Nth
-// allocation leaves the addresses of its callers behind them (mallocs.py names them).
+// frees, bytes asked for, and how many call stacks were sampled since that number was last set to
+// 0. With MALLOCS_SAMPLE=N, one allocation of N leaves the addresses of its callers behind them
+// (mallocs.py names them).
 
 #include <errno.h>
 #include <execinfo.h>
@@ -26,7 +27,7 @@ extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 
-enum { stacks_max = 8192, frames_max = 24 };
+enum { stacks_max = 65536, frames_max = 32 };
 
 struct counts {
     _Atomic uint64_t allocations, frees, bytes, samples;
@@ -38,7 +39,9 @@ static uint64_t sample_every;
 static _Thread_local int is_sampling;
 
 static void sample(uint64_t number) {
-    if (sample_every == 0 || number % sample_every != 0 || is_sampling) return;
+    if (sample_every == 0 || is_sampling) return;
+    // Scattered: allocations come in patterns, which equal distances might fall into step with.
+    if ((number * 0x9E3779B97F4A7C15u >> 33) % sample_every != 0) return;
     is_sampling = 1;
     uint64_t i = atomic_fetch_add_explicit(&counts->samples, 1, memory_order_relaxed);
     void *frames[frames_max] = {0};

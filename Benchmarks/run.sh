@@ -3,28 +3,34 @@
 # Measures a release cell from outside, and in the same run the machine and its peers; prints a
 # table, writes results/DATE.json, and fails if a bound of thresholds.json is broken.
 #   BIN, DATA, PORT  see cell.sh       BENCH    the built bench program
-#   SECONDS_EACH     per scenario (5)  SETTLE   how long to wait for the cell to be idle (300)
-#   ONLY             some scenarios, as in ONLY=append,read,machine
+#   SECONDS_EACH     per scenario (5)  RESULTS  where the results go (Benchmarks/results)
+#   ONLY             some scenarios, as in ONLY=append,read,machine,idle
+#   STREAMLETS       opened (100000)   IDLE_SECONDS  of idleness that are measured (120)
+#   SETTLE           seconds until the cell is idle, at most (300)
+#   MALLOCS_SAMPLE   one allocation of so many tells who made it (31)
+#   OWNERS           where to write who made them
 #   BUILD            what the results say was measured
 #   PROFILE          where to put a perf profile of each role during two appends
 set -euo pipefail
 . "$(dirname "$0")/cell.sh"
 prepare
-results=$here/results
+results=${RESULTS:-$here/results}
 mkdir -p "$results"
 name=$(date -u +%Y-%m-%dT%H%M%SZ)
 seconds=${SECONDS_EACH:-5}
 build=${BUILD:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)}
-only=${ONLY:-append,latency,read,follow,idle,machine,peers}
+all=append,latency,read,follow,resident,machine,peers,idle,streamlets,allocations
+only=${ONLY:-$all}
 parts=()
 
 measure() { # NAME ONLY OPTION…
     local part=$data/$1.json scenarios=$2
     shift 2
     "$bench" run --endpoint "${endpoint:-none:0}" --token-file "${token:-none}" \
-        --cop "${cop:-0}" --seconds "$seconds" --settle "${SETTLE:-300}" --folder "$data" \
+        --cop "${cop:-0}" --seconds "$seconds" --folder "$data" \
         --build "$build" --json "$part" --only "$scenarios" "$@" >"$data/table" || {
         cat "$data/table"
+        if [ -n "${folder:-}" ]; then tail -5 "$folder/log" >&2; fi
         failed=1
     }
     if [ -e "$part" ]; then parts+=("$part"); fi
@@ -39,6 +45,7 @@ if wants peers; then
             --appendonly yes --appendfsync always --save '' >"$data/redis/log" 2>&1 &
         helpers+=($!)
         peers+=(--redis $((port + 100)))
+        only+=,redis
     else
         say "redis-server is not installed: not measured"
     fi
@@ -48,6 +55,7 @@ if wants peers; then
         nats-server -c "$data/nats/conf" >"$data/nats/log" 2>&1 &
         helpers+=($!)
         peers+=(--nats $((port + 101)))
+        only+=,nats
     else
         say "nats-server is not installed: not measured"
     fi
@@ -59,27 +67,42 @@ if [ -n "${PROFILE:-}" ]; then
     . "$here/profile.sh"
     stop_cell
 fi
-start_cell main
-measure main "$only" "${peers[@]}"
-stop_cell
-
-# A fresh cell for memory, and with the library that counts allocations.
-if [ -z "${ONLY:-}" ] || wants streamlets; then
-    start_cell streamlets
-    measure streamlets streamlets
+main=$(tr , '\n' <<<"$only" | grep -vxE 'idle|streamlets|allocations|redis|nats' | paste -sd,) ||
+    true
+if [ -n "$main" ]; then
+    start_cell main
+    measure main "$main" "${peers[@]}"
     stop_cell
 fi
-if [ -z "${ONLY:-}" ] || wants allocations; then
+
+# Fresh cells: for idleness, for memory, and with the library that counts allocations.
+if wants idle; then
+    start_cell idle
+    measure idle idle --settle "${SETTLE:-300}" --idle "${IDLE_SECONDS:-120}" \
+        --postgres "$(head -1 "$folder/postgres/data/postmaster.pid")"
+    stop_cell
+fi
+if wants streamlets; then
+    # No stream is closed before all of them are open and their memory was measured.
+    MILLRACE_DORMANCY=1h start_cell streamlets
+    measure streamlets streamlets --streamlets "${STREAMLETS:-100000}"
+    stop_cell
+fi
+if wants allocations; then
     cc -O2 -shared -fPIC -o "$data/mallocs.so" "$here/mallocs.c"
-    export MALLOCS_PREFIX=$data/mallocs MALLOCS_SAMPLE=${MALLOCS_SAMPLE:-0}
+    export MALLOCS_PREFIX=$data/mallocs MALLOCS_SAMPLE=${MALLOCS_SAMPLE:-31}
     PRELOAD=$data/mallocs.so start_cell allocations
     measure allocations allocations --mallocs "$data/mallocs"
-    if [ "$MALLOCS_SAMPLE" != 0 ]; then
-        python3 "$here/mallocs.py" "$data/mallocs" "$cop" || true
+    if python3 "$here/mallocs.py" "$data/mallocs" "$cop" "$data/shares.json" >"$data/owners"; then
+        parts+=("$data/shares.json")
+    else
+        failed=1
     fi
+    if [ -n "${OWNERS:-}" ]; then cp "$data/owners" "$OWNERS"; fi
     stop_cell
 fi
 
-"$bench" compare --json "$results/$name.json" "${parts[@]}" "$here/thresholds.json" || failed=1
+"$bench" compare --only "$only" --json "$results/$name.json" "${parts[@]}" \
+    "$here/thresholds.json" || failed=1
 say "results are in $results/$name.json"
 exit "$failed"

@@ -13,9 +13,9 @@ import Testing
         let key = LogKeys.chunk(ChannelID(3), 9)
         let run = Run(1, count: 3)
         var builder = ChunkBuilder(header)
-        let isAdded = builder.add(run.entry(stream(5), streamlet: 7), [run.bytes])
-        #expect(isAdded)
-        let parts = builder.finish().parts
+        let added = builder.add(run.entry(stream(5), streamlet: 7), [run.bytes])
+        #expect(added != nil)
+        let parts = builder.finish()
         #expect(ObjectClass(key: key, head: try #require(parts.first)) == .chunk)
         let seal = Seal(header: header, owner: "cop", reason: "dead").encoded()
         #expect(ObjectClass(key: key, head: seal) == .seal)

@@ -10,6 +10,8 @@ struct AppendScenario {
     let window: Int
     let seconds: Double
     let name: String
+    /// Called when the measurement begins, and when it is over.
+    var onMeasure: ((_ isOver: Bool) throws(ClientError) -> Void)?
 
     static func full(streams: Int, records: Int, seconds: Double) -> AppendScenario {
         let bytes = records * Content.bodyBytes
@@ -83,11 +85,13 @@ struct AppendScenario {
         try load(min(1, seconds / 4))
         let cell = try target.processes
         let before = MetricsPage(cell)
+        try onMeasure?(false)
         let usage = Usage(cell)
         isMeasuring = true
         try load(seconds)
         isMeasuring = false
         outcome.spent = usage.spent()
+        try onMeasure?(true)
         let after = MetricsPage(cell)
         outcome.puts = after["channel_chunk_puts_total"] - before["channel_chunk_puts_total"]
         outcome.putBytes =

@@ -22,6 +22,7 @@ enum Main {
                 var soak = Soak(try Target(options), minutes: options.minutes)
                 try soak.run()
             case "compare": try compare(options)
+            case "table": try table(options)
             default: throw ClientError(Options.usage)
             }
         } catch {
@@ -75,9 +76,18 @@ enum Main {
         if let json = options.json { try report.write(to: json) }
         print("\(report.machine); \(report.build)\n\n\(report.table)")
         for note in report.notes { print("note: \(note)") }
-        let (text, holds) = try Thresholds.read(last).compare(report)
+        let (text, holds) = try Thresholds.read(last).compare(report, asked: options.wants)
         print(text)
         if !holds { throw ClientError("a threshold is broken") }
+    }
+
+    nonisolated private static func table(_ options: Options) throws {
+        let table = try Table(options.files)
+        if let document = options.into {
+            try table.write(into: document)
+        } else {
+            print(table.markdown)
+        }
     }
 }
 
@@ -95,7 +105,7 @@ private struct Plan {
         let seconds = options.seconds
         if options.wants("streamlets") {
             add("streamlets") { report throws(ClientError) in
-                try StreamletScenario.run(target, seconds: seconds, &report)
+                try StreamletScenario.run(target, count: options.streamlets, &report)
             }
         }
         if options.wants("allocations"), let prefix = options.mallocs {
@@ -118,11 +128,14 @@ private struct Plan {
                 }
             }
         }
+        if options.wants("resident") {
+            add("resident") { report throws(ClientError) in
+                try ResidentScenario.run(target, &report)
+            }
+        }
         if options.wants("idle") {
             add("idle") { report throws(ClientError) in
-                try IdleScenario.run(
-                    target, settleSeconds: options.settleSeconds, seconds: max(10, seconds),
-                    &report)
+                try IdleScenario.run(target, options, &report)
             }
         }
     }
@@ -160,6 +173,11 @@ extension Report {
                     "ratio \(name) to raw write", "\(name) MiB/s",
                     "raw write chunk-b\(records)-s\(streams) MiB/s")
             }
+            // Either will do: a share of what the machine writes, or a speed.
+            let name = "append b100 s\(streams)"
+            if let share = self["ratio \(name) to raw write"], let speed = self["\(name) MiB/s"] {
+                add("ratio \(name) to its goal", max(share / 0.5, speed / 150), "×")
+            }
         }
         if let ack = self["latency one-in-flight ack p50"], let raw = self["raw write 4KiB p50"] {
             add("ratio one-in-flight ack less raw write", ack - raw, "ms")
@@ -173,17 +191,11 @@ extension Report {
         addRatio(
             "ratio records/s b1 s1 to nats", "append b1 s1 records/s", "peer nats window records/s")
         addRatio("ratio read to loopback", "read warm MiB/s", "raw loopback MiB/s")
-        for scenario in ["b100 s1", "b100 s64", "b1 s64"] {
-            let parts = ["channel", "frontend"].compactMap {
-                self["allocations \(scenario) per record \($0)"]
-            }
-            if parts.count == 2 {
-                add("ratio allocations/record \(scenario)", parts.reduce(0, +), "")
-            }
-        }
-        if let channel = self["streamlets MiB/100000 channel"] {
-            let frontend = self["streamlets MiB/100000 frontend"] ?? 0
-            add("ratio MiB/100000 streamlets", channel + frontend, "MiB")
+        addAllocations()
+        if let atOnce = self["streamlets MiB/100000 at once"],
+            let flushed = self["streamlets MiB/100000 flushed"]
+        {
+            add("ratio MiB/100000 streamlets", max(atOnce, flushed), "MiB")
         }
     }
 }

@@ -6,10 +6,15 @@ internal import S2SClient
 /// What the cell's processes report, by name and labels, summed over processes of a kind.
 struct MetricsPage {
     private var values: [String: Double] = [:]
+    /// Processes that did not answer.
+    private var missing: [String] = []
 
     init(_ cell: [CellProcess]) {
         for process in cell {
-            guard let admin = process.admin, let text = Self.fetch(admin) else { continue }
+            guard let admin = process.admin, let text = Self.fetch(admin) else {
+                missing.append(process.label)
+                continue
+            }
             for line in text.split(separator: "\n") where !line.hasPrefix("#") {
                 let words = line.split(separator: " ")
                 guard words.count >= 2, let value = Double(words[1]) else { continue }
@@ -31,13 +36,22 @@ struct MetricsPage {
         values["millrace_\(name){\(labels)}"] ?? 0
     }
 
-    /// Objects that the cell's processes put into its store.
-    var objectPuts: Double {
+    /// The page of a cell all of whose processes answer, so that what is 0 was counted as 0.
+    static func complete(_ cell: [CellProcess]) throws(ClientError) -> MetricsPage {
+        let page = MetricsPage(cell)
+        guard page.missing.isEmpty else {
+            throw ClientError("no metrics of \(page.missing.joined(separator: ", "))")
+        }
+        return page
+    }
+
+    /// Requests of this kind, `put` for one, that the cell's processes made to its store.
+    func storeRequests(_ operation: String) -> Double {
         values.reduce(0) { sum, entry in
-            let isPut =
+            let isCounted =
                 entry.key.contains("_store_requests_total{")
-                && entry.key.contains("operation=\"put\"")
-            return isPut ? sum + entry.value : sum
+                && entry.key.contains("operation=\"\(operation)\"")
+            return isCounted ? sum + entry.value : sum
         }
     }
 

@@ -8,8 +8,13 @@ struct CellProcess: Equatable {
     let id: Int
     /// `channel`, `frontend`, …
     let name: String
-    /// Where its metrics are, if it says so on its command line.
+    /// Where its metrics are, as its command line or its environment say.
     let admin: String?
+
+    static let postgresName = "postgres"
+    private static let adminVariable = "MILLRACE_ADMIN_LISTEN="
+
+    var label: String { admin.map { "\(name) \($0)" } ?? name }
 
     /// Cop and its children.
     static func cell(cop: Int) throws(ClientError) -> [CellProcess] {
@@ -20,15 +25,30 @@ struct CellProcess: Equatable {
         var found: [CellProcess] = []
         for id in entries.compactMap({ Int($0) }).sorted() {
             guard let stat = Stat(id), id == cop || stat.parent == cop else { continue }
-            let words = readFile("/proc/\(id)/cmdline").split(separator: "\0").map(String.init)
-            let option = words.firstIndex(of: "--admin-listen").map { $0 + 1 }
-            let admin = option.flatMap { $0 < words.count ? words[$0] : nil }
-            found.append(CellProcess(id: id, name: stat.name, admin: admin))
+            found.append(CellProcess(id: id, name: stat.name, admin: admin(of: id)))
         }
         guard found.contains(where: { $0.id == cop }) else {
             throw ClientError("there is no process \(cop)")
         }
         return found
+    }
+
+    /// The server of the cell's database and its workers, none without its first process.
+    static func postgres(_ first: Int) throws(ClientError) -> [CellProcess] {
+        guard first > 0 else { return [] }
+        return try cell(cop: first).map {
+            CellProcess(id: $0.id, name: postgresName, admin: nil)
+        }
+    }
+
+    private static func admin(of id: Int) -> String? {
+        let words = readFile("/proc/\(id)/cmdline").split(separator: "\0").map(String.init)
+        if let option = words.firstIndex(of: "--admin-listen"), option + 1 < words.count {
+            return words[option + 1]
+        }
+        return readFile("/proc/\(id)/environ").split(separator: "\0")
+            .first { $0.hasPrefix(adminVariable) }
+            .map { String($0.dropFirst(adminVariable.count)) }
     }
 
     /// User and system time of all its threads, in seconds.

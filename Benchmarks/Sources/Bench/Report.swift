@@ -88,51 +88,6 @@ extension String {
     }
 }
 
-/// What figures must be, as it is kept in git: ratios and counts, which travel between machines.
-struct Thresholds: Codable {
-    struct Bound: Codable {
-        var min: Double?
-        var max: Double?
-        /// What is aimed for; not reaching it is no failure.
-        var goal: Double?
-    }
-
-    var figures: [String: Bound]
-
-    static func read(_ path: String) throws -> Thresholds {
-        try JSONDecoder().decode(Thresholds.self, from: Data(contentsOf: URL(filePath: path)))
-    }
-
-    /// One line per figure, and whether all bounds hold. What was not measured is not judged.
-    func compare(_ report: Report) -> (text: String, holds: Bool) {
-        var text = ""
-        var holds = true
-        let width = (figures.keys.map(\.count).max() ?? 0) + 2
-        for (name, bound) in figures.sorted(by: { $0.key < $1.key }) {
-            let label = name.padding(toLength: width, withPad: " ", startingAt: 0)
-            guard let value = report[name] else {
-                text += "\(label)not measured\n"
-                continue
-            }
-            let isKept = value >= bound.min ?? -.infinity && value <= bound.max ?? .infinity
-            holds = holds && isKept
-            let limits = [
-                bound.min.map { "≥ \(Report.number($0))" },
-                bound.max.map { "≤ \(Report.number($0))" },
-            ].compactMap { $0 }.joined(separator: ", ")
-            var line = "\(label)\(Report.number(value).leftPadded(8))  "
-            line += isKept ? "kept   " : "BROKEN "
-            line += limits
-            if let goal = bound.goal {
-                let isReached = bound.min != nil ? value >= goal : value <= goal
-                line += "; goal \(Report.number(goal))" + (isReached ? " reached" : " not reached")
-            }
-            text += line + "\n"
-        }
-        return (text, holds)
-    }
-}
-
 /// Where the run is, for whoever watches it on a terminal.
 struct Progress {
     private let total: Int

@@ -34,6 +34,15 @@ final class Target {
         get throws(ClientError) { try CellProcess.cell(cop: cop) }
     }
 
+    /// That these are still the cell's processes.
+    func checkSame(_ cell: [CellProcess]) throws(ClientError) {
+        let now = try processes
+        guard now != cell else { return }
+        let gone = cell.filter { !now.contains($0) }.map(\.label)
+        let new = now.filter { !cell.contains($0) }.map(\.label)
+        throw ClientError("processes were replaced: \(gone) by \(new)")
+    }
+
     func connect() throws(ClientError) -> Connection {
         let connection = try Connection(host: host, port: port, token: token)
         poller.add(connection)
@@ -71,7 +80,13 @@ struct Options {
     var cop = 0
     var seconds = 5.0
     /// How long the idle scenario waits for the cell to become quiet.
-    var settleSeconds = 100.0
+    var settleSeconds = 300.0
+    /// How long no object may have been put then; longer than the cell's tasks take turns.
+    var quietSeconds = 75.0
+    var idleSeconds = 120.0
+    /// The first process of the cell's database, or 0.
+    var postgres = 0
+    var streamlets = 100_000
     var minutes = 15.0
     var streams = 1
     var records = 1
@@ -83,6 +98,7 @@ struct Options {
     var redis: UInt16?
     var nats: UInt16?
     var build = "unknown"
+    var into: String?
     var files: [String] = []
 
     static let usage = """
@@ -91,11 +107,15 @@ struct Options {
         bench soak      loads a running cell for long and fails unless memory stays flat
         bench compare RESULTS… THRESHOLDS
                         joins results, adds ratios, prints the table, judges by the thresholds
+        bench table RESULTS…
+                        the table of docs/performance.md, put into the file --into path if given
 
           --endpoint host:port   the frontend               --token-file path
           --cop pid              whose children are watched --seconds n   per scenario
           --only a,b             append latency read follow streamlets allocations idle
-                                 machine peers              --settle n    seconds until idle
+                                 resident machine peers     --settle n    seconds until idle
+          --quiet n              seconds without PUTs       --idle n      seconds of idleness
+          --postgres pid         of the cell                --streamlets n  are opened
           --json path            where results go           --folder path for raw writes
           --mallocs prefix       of the allocation counters --redis port  --nats port
           --build text           what is measured           --minutes n   of the soak
@@ -126,6 +146,10 @@ struct Options {
         case "cop": cop = Int(value) ?? 0
         case "seconds": seconds = Double(value) ?? seconds
         case "settle": settleSeconds = Double(value) ?? settleSeconds
+        case "quiet": quietSeconds = Double(value) ?? quietSeconds
+        case "idle": idleSeconds = Double(value) ?? idleSeconds
+        case "postgres": postgres = Int(value) ?? postgres
+        case "streamlets": streamlets = Int(value) ?? streamlets
         case "minutes": minutes = Double(value) ?? minutes
         case "streams": streams = Int(value) ?? streams
         case "records": records = Int(value) ?? records
@@ -137,6 +161,7 @@ struct Options {
         case "redis": redis = UInt16(value)
         case "nats": nats = UInt16(value)
         case "build": build = value
+        case "into": into = value
         default: return false
         }
         return true
