@@ -19,8 +19,7 @@ enum Main {
                 scenario.report(try scenario.run(try Target(options)), &report)
                 print(report.table)
             case "soak":
-                var soak = Soak(try Target(options), minutes: options.minutes)
-                try soak.run()
+                try soak(options)
             case "compare": try compare(options)
             case "table": try table(options)
             default: throw ClientError(Options.usage)
@@ -64,6 +63,17 @@ enum Main {
         if let json = options.json { try report.write(to: json) }
         print(report.table)
         if failed > 0 { throw ClientError("\(failed) scenarios failed") }
+    }
+
+    nonisolated private static func soak(_ options: Options) throws {
+        var report = Report()
+        report.build = options.build
+        var soak = Soak(try Target(options), minutes: options.minutes)
+        var failure: ClientError?
+        do throws(ClientError) { try soak.run(&report) } catch { failure = error }
+        if let json = options.json { try report.write(to: json) }
+        print(report.table)
+        if let failure { throw failure }
     }
 
     nonisolated private static func compare(_ options: Options) throws {

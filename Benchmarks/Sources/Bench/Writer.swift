@@ -42,6 +42,11 @@ final class Writer {
     private var sent: UInt64 = 0
     private(set) var acked: UInt64 = 0
     private(set) var failure: ClientError?
+    /// Where trims stand, each a record of its own.
+    private var trims: Set<UInt64> = []
+    /// The first record that the last acknowledged trim keeps.
+    private(set) var trimPoint: UInt64?
+    private var nextTrimPoint: UInt64 = 0
     var isStopping = false
     var onAck: ((_ sentAt: Int64, _ ackedAt: Int64, _ records: Int) -> Void)?
 
@@ -74,15 +79,31 @@ final class Writer {
         sent += UInt64(batch.records)
     }
 
+    /// Has all records before this one removed.
+    func trim(to point: UInt64) {
+        trims.insert(sent)
+        nextTrimPoint = point
+        session.trim(to: point)
+        sent += 1
+    }
+
+    /// Whether a record is what was appended at its position.
+    func wrote(_ record: ReadSession.Record) -> Bool {
+        trims.contains(record.seqNum)
+            ? record.body.count == 8 : Content.matches(record, tag: tag)
+    }
+
     func finish() { session.finish() }
 
     private func take(_ ack: Ack, _ sentAt: Int64) {
-        let count = UInt64(batch.records)
+        let isTrim = trims.contains(acked)
+        let count = isTrim ? 1 : UInt64(batch.records)
+        if isTrim { trimPoint = nextTrimPoint }
         if ack.start != acked || ack.end != acked + count {
             failure = ClientError("\(stream): acked \(ack.start)…\(ack.end) after \(acked)")
         }
         acked += count
-        onAck?(sentAt, monotonicNanoseconds, batch.records)
+        onAck?(sentAt, monotonicNanoseconds, Int(count))
         pump()
     }
 }

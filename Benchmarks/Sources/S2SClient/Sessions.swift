@@ -80,6 +80,16 @@ package final class AppendSession {
         batch.withFrame { exchange.send($0) }
     }
 
+    /// Sends the command that has all records before `point` removed; it is a record itself.
+    package func trim(to point: UInt64) {
+        sentAt.append(monotonicNanoseconds)
+        let command: [UInt8] = [0x12, 6, 0x12, 4] + Array("trim".utf8) + [0x1A, 8]
+        let body = withUnsafeBytes(of: point.bigEndian) { Array($0) }
+        let record = command + body
+        let frame: [UInt8] = [0, 0, UInt8(record.count + 3), 0, 0x0A, UInt8(record.count)] + record
+        frame.withUnsafeBytes { exchange.send($0) }
+    }
+
     /// No more batches come; what was sent is still answered.
     package func finish() {
         exchange.send(UnsafeRawBufferPointer(start: nil, count: 0), ends: true)
