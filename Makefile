@@ -20,10 +20,10 @@ release: ## build the programs with optimisation
 	swift build -c release
 
 fmt: ## format the sources
-	swift format format --in-place --recursive --parallel Package.swift Sources Tests
+	swift format format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks/Sources
 
 lint: ## check the sources' format
-	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks/Sources
 
 fuzz: ## feed damaged bytes to every decoder, for some minutes
 	@deploy/install-packages.sh

@@ -3,11 +3,10 @@
 # objects that both sync. `start_cell` sets endpoint, token and cop; `stop_cell` ends all of it.
 #   BIN   where the programs are (default: the release build, made if it is missing)
 #   DATA  where the cell keeps its data (default: a new folder in /var/tmp, removed in the end)
-#   PORT  the first of 120 free ports (default 21400)
+#   PORT  the first of 120 free ports (default: some of 21400 to 25999)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
-port=${PORT:-21400}
 cop=
 helpers=()
 say() { echo "$*" >&2; }
@@ -33,8 +32,11 @@ prepare() {
         chmod 0755 "$data"
     fi
     local used
-    used=$(ss -Hltn | awk -v first="$port" '{ sub(/.*:/, "", $4); p = $4 + 0 }
-        p >= first && p < first + 120 { print p }')
+    for port in ${PORT:-$(seq 21400 200 25800)}; do
+        used=$(ss -Hltn | awk -v first="$port" '{ sub(/.*:/, "", $4); p = $4 + 0 }
+            p >= first && p < first + 120 { print p }')
+        if [ -z "$used" ]; then break; fi
+    done
     [ -z "$used" ] || { say "ports are in use: $used; choose PORT"; exit 1; }
     # The trap runs once, however the script ends, and ends by id what was started here.
     trap 'exit 130' INT TERM HUP

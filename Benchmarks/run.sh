@@ -10,7 +10,9 @@
 #   MALLOCS_SAMPLE   one allocation of so many tells who made it (31)
 #   OWNERS           where to write who made them
 #   BUILD            what the results say was measured
-#   PROFILE          where to put a perf profile of each role during two appends
+#   THRESHOLDS       what they must be (Benchmarks/thresholds.json)
+#   PROFILE          where to put a perf profile of each role, see profile.sh; with ONLY=none,
+#                    nothing else is done
 set -euo pipefail
 . "$(dirname "$0")/cell.sh"
 prepare
@@ -63,9 +65,8 @@ fi
 
 failed=0
 if [ -n "${PROFILE:-}" ]; then
-    start_cell profile
     . "$here/profile.sh"
-    stop_cell
+    if [ "$only" = none ]; then exit 0; fi
 fi
 main=$(tr , '\n' <<<"$only" | grep -vxE 'idle|streamlets|allocations|redis|nats' | paste -sd,) ||
     true
@@ -103,6 +104,6 @@ if wants allocations; then
 fi
 
 "$bench" compare --only "$only" --json "$results/$name.json" "${parts[@]}" \
-    "$here/thresholds.json" || failed=1
+    "${THRESHOLDS:-$here/thresholds.json}" || failed=1
 say "results are in $results/$name.json"
 exit "$failed"

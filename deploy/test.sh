@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs the tests with a real Postgres and a real S3 server, started here and always stopped.
-# Arguments go to `swift test`.
+# Arguments go to `swift test`; without any, the benchmarks are tried as well.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 cd "$here"
@@ -45,6 +45,9 @@ swift build --build-tests "${flags[@]}" || status=$?
 if [ $status = 0 ]; then
     # One after the other: some tests bound how long a call may take.
     swift test --skip-build --no-parallel "${flags[@]}" --xunit-output "$scratch/tests.xml" "$@" || status=$?
+fi
+if [ $status = 0 ] && [ $# = 0 ]; then
+    Benchmarks/smoke.sh "${flags[@]}" || status=$?
 fi
 
 # Whoever takes a real service for a test notes the test's name in a file.
