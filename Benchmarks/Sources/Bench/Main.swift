@@ -18,6 +18,9 @@ enum Main {
                 var report = Report()
                 scenario.report(try scenario.run(try Target(options)), &report)
                 print(report.table)
+            case "reads":
+                try ReadLoad.run(
+                    try Target(options), mebibytes: options.mebibytes, seconds: options.seconds)
             case "soak":
                 try soak(options)
             case "compare": try compare(options)

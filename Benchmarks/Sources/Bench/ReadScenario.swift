@@ -91,6 +91,52 @@ enum ReadScenario {
     }
 }
 
+/// Reads the same records again and again, for whoever watches the cell meanwhile: all of them from
+/// the cachey's memory, or from the buckets, as the cachey has more memory than they take or less.
+enum ReadLoad {
+    private static let stream = "reads"
+    private static let tag: UInt64 = 1
+
+    static func run(_ target: Target, mebibytes: Int, seconds: Double) throws(ClientError) {
+        let connection = try target.connect()
+        try target.makeStream(stream)
+        let writer = Writer(
+            target, connection, stream: stream, tag: tag, records: 100, window: 40)
+        let wanted = UInt64(mebibytes << 20) / UInt64(Content.bodyBytes)
+        writer.onAck = { _, _, _ in writer.isStopping = writer.acked >= wanted }
+        writer.pump()
+        try target.poller.wait("appends", seconds: 300) {
+            writer.error != nil || (writer.isStopping && writer.isDone)
+        }
+        if let error = writer.error { throw error }
+        writer.onAck = nil
+        // The last of them are flushed.
+        let flushed = monotonicNanoseconds + 35_000_000_000
+        while monotonicNanoseconds < flushed { target.poller.turn(until: flushed) }
+        // Once for the cachey to have seen all.
+        _ = try ReadScenario.read(
+            target, connection, stream: stream, tag: writer.tag, range: 0..<writer.acked,
+            seconds: 120)
+        say("reading")
+        let end = monotonicNanoseconds + Int64(seconds * 1e9)
+        var read = 0.0
+        let before = MetricsPage(try target.processes)
+        while monotonicNanoseconds < end {
+            let outcome = try ReadScenario.read(
+                target, connection, stream: stream, tag: writer.tag, range: 0..<writer.acked,
+                seconds: Double(end - monotonicNanoseconds) / 1e9)
+            read += Double(outcome.records) * Double(Content.bodyBytes) / 1_048_576
+        }
+        let after = MetricsPage(try target.processes)
+        for source in ["memory", "disk", "bucket", "coalesced"] {
+            let label = "source=\"\(source)\""
+            let pages = after["cachey_pages_total", label] - before["cachey_pages_total", label]
+            print("pages from \(source): \(Int(pages))")
+        }
+        print("\(Int(read / seconds)) MiB/s")
+    }
+}
+
 /// One writer at a steady pace, and readers that follow: how long after its ack does a record reach
 /// them? The load generator takes acks and deliveries in the order in which its sockets had them.
 struct FollowScenario {

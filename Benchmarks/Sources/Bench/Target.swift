@@ -87,6 +87,7 @@ struct Options {
     /// The first process of the cell's database, or 0.
     var postgres = 0
     var streamlets = 100_000
+    var mebibytes = 512
     var minutes = 15.0
     var streams = 1
     var records = 1
@@ -104,6 +105,7 @@ struct Options {
     static let usage = """
         bench run       measures a running cell
         bench load      appends to --streams n in batches of --records n with --window n in flight
+        bench reads     appends --mebibytes n and reads them, again and again
         bench soak      loads a running cell for long and fails unless memory stays flat
         bench compare RESULTS… THRESHOLDS
                         joins results, adds ratios, prints the table, judges by the thresholds
@@ -150,6 +152,7 @@ struct Options {
         case "idle": idleSeconds = Double(value) ?? idleSeconds
         case "postgres": postgres = Int(value) ?? postgres
         case "streamlets": streamlets = Int(value) ?? streamlets
+        case "mebibytes": mebibytes = Int(value) ?? mebibytes
         case "minutes": minutes = Double(value) ?? minutes
         case "streams": streams = Int(value) ?? streams
         case "records": records = Int(value) ?? records
