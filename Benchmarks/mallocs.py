@@ -46,12 +46,13 @@ def our_modules():
     """The names of what is built from Sources."""
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
     text = open(os.path.join(root, "Package.swift")).read()
-    found = {"C" + n for n in ("Support", "CurlSupport")}
+    # Libraries and roles, and the programs by their lower-case names; not what they link.
+    found = {name for name in re.findall(r'"([A-Z][A-Za-z0-9]+)"', text)
+             if not name.startswith(("NIO", "Deque", "Logging"))}
     for top in ("Sources", "Sources/Shared"):
         for name in os.listdir(os.path.join(root, top)):
             found |= {name, name + "Role", name.lower()}
-    found |= set(re.findall(r'"([A-Za-z]+)"', text))
-    return {name for name in found if not name.startswith(("NIO", "Deque", "Logging"))}
+    return found
 
 
 OURS = our_modules()
