@@ -50,7 +50,6 @@ final class Program {
     var wasKilled: Bool { process.terminationReason == .uncaughtSignal }
     var text: String { output.bytes.withLock { String(decoding: $0, as: UTF8.self) } }
 
-    var id: pid_t { process.processIdentifier }
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 
     /// Gives it a line on its standard input.

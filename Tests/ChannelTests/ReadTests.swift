@@ -101,7 +101,7 @@ import Testing
         #expect(try follow.pushes.map(\.count) == [0])
         #expect(try tail() == 0)
         let channel = try #require(bench.role.channel)
-        try bench.run {
+        bench.run {
             let object = try await bench.store.get(LogKeys.chunk(channel, 0), range: nil)
             let entries = try Chunk(object.bytes).entries.filter { $0.stream == stream }
             #expect(entries.map(\.dependency) == [handoff, handoff])
