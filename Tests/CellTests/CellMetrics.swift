@@ -39,8 +39,8 @@ struct CellMetrics {
     /// Asks every process of a cell that has two channels, two frontends, a cachey and a bgtask.
     init(_ cell: Cell) throws {
         let offsets = [
-            ("cop", 0), ("channel", 1), ("channel", 2), ("frontend", 51), ("frontend", 52),
-            ("cachey", 71), ("bgtask", 81),
+            ("cop", 0), ("channel", 1), ("channel", 2), ("frontend", 101), ("frontend", 102),
+            ("cachey", 201), ("bgtask", 251),
         ]
         for (role, offset) in offsets {
             let origin = "http://127.0.0.1:\(cell.ports.admin + offset)"

@@ -35,13 +35,18 @@ final class Program {
                     if bytes.isEmpty { break }
                     output.bytes.withLock { $0.append(bytes) }
                 }
+                // Foundation keeps a process that has ended, and its pipes, for long.
+                handle.closeFile()
                 output.isComplete.withLock { $0 = true }
             }
         }
         try process.run()
     }
 
-    deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+    deinit {
+        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        input.fileHandleForWriting.closeFile()
+    }
 
     var isRunning: Bool { process.isRunning }
     var id: pid_t { process.processIdentifier }

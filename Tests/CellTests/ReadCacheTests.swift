@@ -85,7 +85,7 @@ struct ReadCacheTests {
             "fetches_total{surface=\"http\",outcome=\"not_found\"} 1",
             "pages_total{source=\"bucket\"} 4", "gets_total ",
         ] { #expect(text.contains("\nmillrace_cachey_\(line)"), "\(line)\n\(text)") }
-        let sent = try cell.metric("cachey_egress_bytes_total", adminPort: cell.ports.admin + 71)
+        let sent = try cell.metric("cachey_egress_bytes_total", adminPort: cell.ports.admin + 201)
         #expect(sent >= Double(bytes))
     }
 
@@ -113,7 +113,7 @@ struct ReadCacheTests {
                 // They are started again, and are of use again.
                 for victim in victims {
                     try waitUntil("cachey \(victim) sends again") {
-                        let port = cell.ports.admin + 70 + victim
+                        let port = cell.ports.admin + 200 + victim
                         return (try? cell.metric("cachey_egress_bytes_total", adminPort: port))
                             .map { $0 > 0 } ?? false
                     }
@@ -137,7 +137,7 @@ struct ReadCacheTests {
     /// How many ranges the frontend fetched from there.
     private func fetches(_ cell: Cell, _ source: String) throws -> Double {
         try cell.metric(
-            "frontend_fetches_total{source=\"\(source)\"", adminPort: cell.ports.admin + 51)
+            "frontend_fetches_total{source=\"\(source)\"", adminPort: cell.ports.admin + 101)
     }
 
     /// Pages on disk outlive the process; one that rots is fetched anew, and never handed out.
@@ -146,7 +146,7 @@ struct ReadCacheTests {
             .folder,
             { Self.settings(["MILLRACE_DISK_PATH": $0.folder.appending(path: "pages").path]) }
         ) { cell in
-            let admin = cell.ports.admin + 71
+            let admin = cell.ports.admin + 201
             func metric(_ name: String) throws -> Double {
                 try cell.metric("cachey_" + name, adminPort: admin)
             }
