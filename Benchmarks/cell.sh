@@ -3,7 +3,7 @@
 # objects that both sync. `start_cell` sets endpoint, token and cop; `stop_cell` ends all of it.
 #   BIN   where the programs are (default: the release build, made if it is missing)
 #   DATA  where the cell keeps its data (default: a new folder in /var/tmp, removed in the end)
-#   PORT  the first of 120 free ports (default: some of 21400 to 25999)
+#   PORT  the first of 320 free ports (default: some of 21400 to 25999)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
@@ -32,9 +32,9 @@ prepare() {
         chmod 0755 "$data"
     fi
     local used
-    for port in ${PORT:-$(seq 21400 200 25800)}; do
+    for port in ${PORT:-$(seq 21400 400 25400)}; do
         used=$(ss -Hltn | awk -v first="$port" '{ sub(/.*:/, "", $4); p = $4 + 0 }
-            p >= first && p < first + 120 { print p }')
+            p >= first && p < first + 320 { print p }')
         if [ -z "$used" ]; then break; fi
     done
     [ -z "$used" ] || { say "ports are in use: $used; choose PORT"; exit 1; }

@@ -43,20 +43,20 @@ peers=()
 if wants peers; then
     mkdir -p "$data/redis" "$data/nats"
     if command -v redis-server >/dev/null; then
-        redis-server --bind 127.0.0.1 --port $((port + 100)) --dir "$data/redis" \
+        redis-server --bind 127.0.0.1 --port $((port + 300)) --dir "$data/redis" \
             --appendonly yes --appendfsync always --save '' >"$data/redis/log" 2>&1 &
         helpers+=($!)
-        peers+=(--redis $((port + 100)))
+        peers+=(--redis $((port + 300)))
         only+=,redis
     else
         say "redis-server is not installed: not measured"
     fi
     if command -v nats-server >/dev/null; then
         printf 'listen: 127.0.0.1:%s\njetstream { store_dir: "%s" }\n' \
-            $((port + 101)) "$data/nats" >"$data/nats/conf"
+            $((port + 301)) "$data/nats" >"$data/nats/conf"
         nats-server -c "$data/nats/conf" >"$data/nats/log" 2>&1 &
         helpers+=($!)
-        peers+=(--nats $((port + 101)))
+        peers+=(--nats $((port + 301)))
         only+=,nats
     else
         say "nats-server is not installed: not measured"
