@@ -4,6 +4,32 @@ internal import Log
 internal import Primitives
 internal import Records
 
+/// A closed chunk whose records are in memory.
+struct RetainedChunk {
+    let index: ChunkIndex
+    let bytes: Int
+    let closedAt: Nanoseconds
+    var records: ChunkRecords
+}
+
+/// The chunk that batches are gathered in.
+struct OpenChunk {
+    var records = ChunkRecords()
+    var unannounced: [OpenStreamlet] = []
+    var bytes = 0
+    /// As `LogWriter.overhead`; that of an empty chunk fits every batch.
+    var overhead = 0
+    var recordCount = 0
+    var firstAppendAt: Nanoseconds = 0
+    /// When the timer is to close it, if nothing else does before.
+    var dueAt = Nanoseconds.max
+    /// It is to be closed at the end of this turn of the loop.
+    var isDue = false
+
+    var isEmpty: Bool { records.isEmpty }
+    var fragmentCount: Int { records.fragments.count + unannounced.count }
+}
+
 extension FragmentEntry {
     init(open streamlet: OpenStreamlet) {
         let tail = streamlet.stable.tail

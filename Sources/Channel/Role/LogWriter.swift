@@ -15,31 +15,6 @@ internal import Records
 /// index was issued its bytes never change, so a retry cannot disagree with a first try that landed
 /// late.
 final class LogWriter {
-    /// A closed chunk whose records are in memory.
-    struct RetainedChunk {
-        let index: ChunkIndex
-        let bytes: Int
-        let closedAt: Nanoseconds
-        fileprivate(set) var records: ChunkRecords
-    }
-
-    private struct OpenChunk {
-        var records = ChunkRecords()
-        var unannounced: [OpenStreamlet] = []
-        var bytes = 0
-        /// As `LogWriter.overhead`; that of an empty chunk fits every batch.
-        var overhead = 0
-        var recordCount = 0
-        var firstAppendAt: Nanoseconds = 0
-        /// When the timer is to close it, if nothing else does before.
-        var dueAt = Nanoseconds.max
-        /// It is to be closed at the end of this turn of the loop.
-        var isDue = false
-
-        var isEmpty: Bool { records.isEmpty }
-        var fragmentCount: Int { records.fragments.count + unannounced.count }
-    }
-
     static let unsureTooLong = "the lease was unsure for longer than a seal surely lives"
 
     /// Header and trailer of a chunk, at most.
