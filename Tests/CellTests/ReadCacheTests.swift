@@ -75,10 +75,13 @@ struct ReadCacheTests {
 
     /// What it tells of all that.
     private func count(_ cell: Cell, bytes: Int) throws {
-        let stats = try JSONDecoder().decode(
-            [String: Double].self, from: cell.fetch("/stats", []).body)
-        let names = ["egress_throughput_10s_bps", "ingress_throughput_10s_bps"]
-        #expect(stats.keys.sorted() == names && stats.values.allSatisfy { $0 > 0 }, "\(stats)")
+        // They count seconds that are over.
+        try waitUntil("the rates are told") {
+            let stats = try JSONDecoder().decode(
+                [String: Double].self, from: cell.fetch("/stats", []).body)
+            let names = ["egress_throughput_10s_bps", "ingress_throughput_10s_bps"]
+            return stats.keys.sorted() == names && stats.values.allSatisfy { $0 > 0 }
+        }
         let text = String(decoding: try cell.fetch("/metrics", []).body, as: UTF8.self)
         for line in [
             "fetches_total{surface=\"http\",outcome=\"ok\"} 4",
