@@ -160,6 +160,8 @@ final class ReadSession: FollowReader {
     // MARK: Catching up
 
     private func catchUp(_ plan: ReadPlan, _ start: ReadStart) {
+        // What is behind it was trimmed meanwhile: an answer in one piece has no hole.
+        if sink.isUnary, deliveredCount > 0, plan.position > position { return end() }
         position = plan.position
         let source = ReadCatchUp(path, plan, begin: start, share: share)
         phase = .catchingUp(source)
