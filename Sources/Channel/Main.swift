@@ -46,6 +46,9 @@ private enum ChannelProgram {
         limits.flushBytes = settings[.flushBytes]
         limits.windowBytesMax = settings[.windowBytes]
         limits.dormancyNanoseconds = settings[.dormancy]
+        limits.streamBytesPerSecondMax = limit(settings[.streamBytesPerSecond])
+        limits.batchesPerSecondMax = limit(settings[.batchesPerSecond])
+        limits.shedNanoseconds = settings[.shedDelay]
         let role = ChannelRole(
             world: ChannelWorld(
                 loop: host.loop, metadata: host.metadata, buckets: buckets, random: host.random,
@@ -61,4 +64,7 @@ private enum ChannelProgram {
             await server.drain(within: .seconds(1))
         }
     }
+
+    /// Where 0 stands for none.
+    private static func limit(_ value: Int) -> Int? { value == 0 ? nil : value }
 }

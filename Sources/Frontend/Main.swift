@@ -21,6 +21,8 @@ private enum FrontendProgram {
             rootToken: settings[.isOpen]
                 ? nil : try RootToken.load(path: settings[.rootTokenFile]))
         limits.processInFlightBytesMax = settings[.inFlightBytes]
+        limits.basinInFlightBytesMax = settings[.basinInFlightBytes]
+        limits.streamInFlightBytesMax = settings[.streamInFlightBytes]
         limits.processResponseBytesMax = settings[.responseBytes]
         limits.streamCacheBytesMax = settings[.streamCacheBytes]
         limits.zone = settings[.zone]

@@ -122,6 +122,11 @@ struct ReadCacheTests {
                     }
                 }
             }
+            // They may be back before anybody has missed them.
+            for _ in 0..<20 where try fetches(cell, "bucket") == 0 {
+                for victim in [1, 2] { try cell.kill(port: cell.ports.cachey + victim - 1) }
+                try more(2)
+            }
             try readers.tell("enough")
             try readers.finish(within: 60)
             let (fromCachey, fromBucket) = (

@@ -211,9 +211,11 @@ final class Bench {
         return try ActivateReply(ended.payload)
     }
 
-    func openSession(_ stream: StreamID) throws -> FakeCall {
+    func openSession(_ stream: StreamID, isPatient: Bool = true) throws -> FakeCall {
         let reply = try activate(stream)
-        return call(.append, AppendOpen(stream: stream, streamlet: reply.streamlet))
+        return call(
+            .append,
+            AppendOpen(stream: stream, streamlet: reply.streamlet, isPatient: isPatient))
     }
 
     static func batch(

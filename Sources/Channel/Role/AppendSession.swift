@@ -21,6 +21,10 @@ final class AppendSession {
     }
 
     let call: any Call
+    /// Whether its batches may wait for as long as it takes.
+    let isPatient: Bool
+    /// Of its batches.
+    var pace = Pace()
     let streamlet: OpenStreamlet
     private let sequencer: Sequencer
     @exclusivity(unchecked) private var state = State.flowing
@@ -32,8 +36,11 @@ final class AppendSession {
     @exclusivity(unchecked) private var lastChunk: ChunkIndex?
     @exclusivity(unchecked) private var lastRun: UInt32 = 0
 
-    init(_ call: any Call, _ streamlet: OpenStreamlet, _ sequencer: Sequencer) {
+    init(
+        _ call: any Call, _ streamlet: OpenStreamlet, _ sequencer: Sequencer, isPatient: Bool
+    ) {
         self.call = call
+        self.isPatient = isPatient
         self.streamlet = streamlet
         self.sequencer = sequencer
         // The call keeps its session alive until it is over.
@@ -88,6 +95,11 @@ final class AppendSession {
         if !reader.isAtEnd { receive(message.dropFirst(reader.offset)) }
     }
 
+    /// Its batches were not taken, and will not be.
+    func refuse(_ status: Status) {
+        if state == .held { poison(status, Bytes(), seenIn: nil) }
+    }
+
     /// Ends the session once everything before is answered and `seenIn`, which the verdict depends
     /// on, is stable.
     private func poison(_ status: Status, _ payload: Bytes, seenIn: ChunkIndex?) {
@@ -135,6 +147,7 @@ final class AppendSession {
 
     /// The call is over. What was sequenced stays so; what waits was never applied.
     private func leave() {
+        if state == .held { sequencer.forget(self) }
         state = .over
         waiting = []
         call.onMessage = nil

@@ -63,10 +63,7 @@ package final class ChannelRole: CallService {
 
     private func makeParts(_ channel: ChannelID) -> Parts {
         let log = LogWriter(channel: channel, world: world, limits: limits)
-        let sequencer = Sequencer(log: log, loop: world.loop)
-        world.metrics.gauge("blocked_sessions", help: "Append sessions that wait for room.") {
-            [weak sequencer] in Double(sequencer?.blockedCount ?? 0)
-        }
+        let sequencer = Sequencer(log: log, world: world, limits: limits)
         let replies = ReplyGuard(world: world, limits: limits, log: log)
         let flusher = Flusher(world: world, limits: limits, log: log)
         let streamlets = StreamletTable(channel: channel, world: world, limits: limits)
@@ -134,13 +131,14 @@ package final class ChannelRole: CallService {
 
     private func append(_ call: any Call, _ open: AppendOpen, _ parts: Parts) {
         if let streamlet = parts.streamlets.find(open.stream, open.streamlet) {
-            _ = AppendSession(call, streamlet, parts.sequencer)
+            _ = AppendSession(call, streamlet, parts.sequencer, isPatient: open.isPatient)
             return
         }
         // An unknown streamlet may be ours all the same: a claim whose reply was lost.
         let early = EarlyMessages(call)
         adopt(call, open.stream, open.streamlet, parts) { streamlet in
-            early.replay(to: AppendSession(call, streamlet, parts.sequencer))
+            early.replay(
+                to: AppendSession(call, streamlet, parts.sequencer, isPatient: open.isPatient))
         }
     }
 
@@ -213,6 +211,7 @@ package final class ChannelRole: CallService {
     private func tick() {
         guard let parts, !isOver else { return }
         parts.replies.tick()
+        parts.sequencer.shed()
         // A close that the metadata cannot hear of would only keep appends out.
         if parts.replies.isSure {
             parts.streamlets.closeDormant(interval: Self.tickNanoseconds)

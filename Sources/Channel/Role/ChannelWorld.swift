@@ -62,6 +62,14 @@ package struct ChannelLimits: Sendable {
     package var windowChunksMax = 16_384
     package var openStreamletsMax = 500_000
 
+    /// Stored bytes per second that one stream takes; nil for as many as there is room for. Single
+    /// appends beyond it are refused, sessions wait.
+    package var streamBytesPerSecondMax: Int?
+    /// Batches per second of one session, and of a stream's single appends together.
+    package var batchesPerSecondMax: Int?
+    /// How long a single append may wait for room in the log before it is refused.
+    package var shedNanoseconds: Nanoseconds = .seconds(2)
+
     package var leaseNanoseconds: Nanoseconds = .seconds(3)
     package var renewNanoseconds: Nanoseconds = .seconds(1)
     /// How long the channel trusts its log while it is unsure of its lease; then it exits.

@@ -56,6 +56,14 @@ final class OpenStreamlet {
         /// The chunk of the fence that set the token in force; nil if it was set before this log.
         var tokenChunk: ChunkIndex?
         var dependency: Dependency?
+        var paces = Paces()
+    }
+
+    /// How far it is ahead of the rates that a stream has.
+    struct Paces {
+        var bytes = Pace()
+        /// Of single appends, which have no session to count them.
+        var batches = Pace()
     }
 
     init(_ number: StreamletNumber, _ stream: Stream, basin: String, now: Nanoseconds) {
@@ -159,6 +167,12 @@ final class OpenStreamlet {
             if guests == nil && newValue == nil { return }
             makeGuests().dependency = newValue
         }
+    }
+
+    /// Kept only where there are such limits.
+    var paces: Paces {
+        get { guests?.paces ?? Paces() }
+        set { makeGuests().paces = newValue }
     }
 
     /// Calls `resume` once the streamlet is closed.

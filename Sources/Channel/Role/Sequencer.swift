@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Observability
 internal import Primitives
 internal import RPC
 internal import Records
@@ -20,14 +21,22 @@ final class Sequencer {
 
     private let log: LogWriter
     let loop: any Loop
-    /// Sessions that wait for room, first come first served.
-    private var blocked: [AppendSession] = []
+    private let limits: ChannelLimits
+    private let hasRates: Bool
+    private let queue: AppendQueue
+    private let refusedForRate: Counter
+    private let refusedForDelay: Counter
 
-    var blockedCount: Int { blocked.count }
-
-    init(log: LogWriter, loop: any Loop) {
+    init(log: LogWriter, world: ChannelWorld, limits: ChannelLimits) {
         self.log = log
-        self.loop = loop
+        loop = world.loop
+        self.limits = limits
+        hasRates = limits.streamBytesPerSecondMax != nil || limits.batchesPerSecondMax != nil
+        queue = AppendQueue(log: log, world: world)
+        refusedForRate = world.metrics.counter(
+            "appends_rate_limited_total", help: "Single appends refused for a rate limit.")
+        refusedForDelay = world.metrics.counter(
+            "appends_shed_total", help: "Single appends refused after too long a wait for room.")
     }
 
     /// Sequences the next batch of a message.
@@ -66,10 +75,12 @@ final class Sequencer {
             return .refused(.rejected, rejection.encoded(), seenIn: seenIn)
         }
         guard placed.isComplete else { return .refused(.timestampMissing, Bytes(), seenIn: nil) }
-        guard log.hasRoom(for: placed.storedBytes) else {
-            blocked.append(session)
+        if hasRates, let verdict = hold(session, streamlet, placed) { return verdict }
+        guard queue.admit(placed.storedBytes, of: streamlet) else {
+            queue.join(session, bytes: placed.storedBytes)
             return .blocked
         }
+        if hasRates { pass(session, streamlet, placed) }
         log.append(placed, to: streamlet, for: session, messageBytes: messageBytes)
         if placed.hasCommands {
             applyCommands(batch, streamlet, from: placed.start.seqNum)
@@ -82,12 +93,57 @@ final class Sequencer {
         log.expose(exposure, until: index)
     }
 
-    /// Lets the sessions that wait for room try again.
-    func unblock() {
-        guard !blocked.isEmpty else { return }
-        let sessions = blocked
-        blocked = []
-        for session in sessions { session.resume() }
+    /// There may be room again.
+    func unblock() { queue.serve() }
+
+    /// The session is over.
+    func forget(_ session: AppendSession) { queue.leave(session) }
+
+    /// Refuses the single appends that have waited for too long: their clients can do something
+    /// better than wait, and know that nothing was done.
+    func shed() {
+        for session in queue.takeImpatient(since: loop.now - limits.shedNanoseconds) {
+            refusedForDelay.add()
+            session.refuse(.overloaded)
+        }
+    }
+
+    // MARK: Rates
+
+    /// Why a batch may not be taken yet; nil if the rates let it pass.
+    private func hold(
+        _ session: AppendSession, _ streamlet: OpenStreamlet, _ batch: SequencedBatch
+    ) -> Verdict? {
+        let now = loop.now
+        let bytesDelay = streamlet.paces.bytes.delay(at: now)
+        if session.isPatient {
+            let batchesDelay = session.pace.delay(at: now)
+            if batchesDelay > 0 {
+                loop.after(batchesDelay) { [weak session] in session?.resume() }
+                return .blocked
+            }
+            guard bytesDelay > 0 else { return nil }
+            queue.join(session, bytes: batch.storedBytes, notBefore: now + bytesDelay)
+            return .blocked
+        }
+        guard bytesDelay > 0 || streamlet.paces.batches.delay(at: now) > 0 else { return nil }
+        refusedForRate.add()
+        return .refused(.rateLimited, Bytes(), seenIn: nil)
+    }
+
+    private func pass(
+        _ session: AppendSession, _ streamlet: OpenStreamlet, _ batch: SequencedBatch
+    ) {
+        let now = loop.now
+        if let rate = limits.streamBytesPerSecondMax {
+            streamlet.paces.bytes.pass(batch.storedBytes, perSecond: rate, at: now)
+        }
+        guard let rate = limits.batchesPerSecondMax else { return }
+        if session.isPatient {
+            session.pace.pass(1, perSecond: rate, at: now)
+        } else {
+            streamlet.paces.batches.pass(1, perSecond: rate, at: now)
+        }
     }
 
     private func applyCommands(

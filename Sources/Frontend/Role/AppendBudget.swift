@@ -6,37 +6,60 @@ internal import Primitives
 /// The bytes of append batches that are in flight: taken when a batch is complete, given back when
 /// its channel has answered, whoever still waits for the answer.
 ///
-/// A session that finds its share spent stops reading from its client and waits its turn; a unary
-/// request is refused before anything was issued for it. What arrived is always taken, so a limit
-/// is overshot by what one session was sent before it could stop.
+/// They count three times: for the process, for the basin and for the stream. A session that finds
+/// one of these spent stops reading from its client and waits its turn; a unary request is refused
+/// before anything was issued for it. What arrived is always taken, so a limit is overshot by what
+/// one session was sent before it could stop.
 final class AppendBudget {
-    private let processBytesMax: Int
-    fileprivate let streamBytesMax: Int
-    private(set) var bytes = 0
-    /// Bodies of unary requests that are on their way, as announced.
-    private var bodyBytes = 0
-    private let waiters = AppendWaiters()
-    private var shares: [StreamID: Share] = [:]
-
-    init(limits: FrontendLimits) {
-        processBytesMax = limits.processInFlightBytesMax
-        streamBytesMax = limits.streamInFlightBytesMax
+    fileprivate enum Holder: Hashable {
+        case process
+        case basin(String)
+        case stream(StreamID)
     }
 
-    var isSpent: Bool { bytes >= processBytesMax }
+    private let limits: FrontendLimits
+    private let process: Share
+    /// Of the basins and streams that have appenders.
+    private var shares: [Holder: Share] = [:]
+    /// Bodies of unary requests that are on their way, as announced.
+    private var bodyBytes = 0
+
+    init(limits: FrontendLimits) {
+        self.limits = limits
+        process = Share(.process, bytesMax: limits.processInFlightBytesMax, of: nil)
+    }
+
+    var bytes: Int { process.bytes }
 
     /// The part of one stream, which all its appenders share. Call `leave` when done with it.
-    func share(of stream: StreamID) -> Share {
-        let share = shares[stream] ?? Share(stream, self)
-        shares[stream] = share
+    func share(of stream: StreamID, in basin: String) -> Share {
+        if let share = shares[.stream(stream)] {
+            share.users += 1
+            return share
+        }
+        let whole = shares[.basin(basin)]
+            ?? add(Share(.basin(basin), bytesMax: limits.basinInFlightBytesMax, of: process))
+        whole.users += 1
+        let share = add(
+            Share(.stream(stream), bytesMax: limits.streamInFlightBytesMax, of: whole))
         share.users += 1
+        return share
+    }
+
+    private func add(_ share: Share) -> Share {
+        share.onUnused = { [weak self] in self?.shares[$0] = nil }
+        shares[share.holder] = share
         return share
     }
 
     /// Throws unless a unary request may be read and issued.
     func admit(_ share: Share) throws(APIError) {
-        if isSpent { throw APIError(.hotServer, "too many appends are in flight") }
-        if share.isSpent {
+        switch share.spent?.holder {
+        case nil: return
+        case .process: throw APIError(.hotServer, "too many appends are in flight")
+        case .basin:
+            throw APIError(.rateLimited, "too many appends to this basin are in flight")
+        case .stream:
             throw APIError(.rateLimited, "too many appends to this stream are in flight")
         }
     }
@@ -44,7 +67,7 @@ final class AppendBudget {
     /// Admits a body of so many bytes, which is not a batch yet. Bodies have a budget of their own:
     /// slow ones must not hold up the sessions.
     func takeBody(_ count: Int) throws(APIError) {
-        guard !isSpent, bodyBytes + count <= processBytesMax else {
+        guard process.spent == nil, bodyBytes + count <= limits.processInFlightBytesMax else {
             throw APIError(.hotServer, "too many appends are in flight")
         }
         bodyBytes += count
@@ -52,48 +75,48 @@ final class AppendBudget {
 
     func giveBackBody(_ count: Int) { bodyBytes -= count }
 
-    fileprivate func change(by count: Int) {
-        bytes += count
-        precondition(bytes >= 0, "more given back than taken")
-        if count < 0 { waiters.wake(bytes: bytes, bytesMax: processBytesMax) }
-    }
-
-    fileprivate func forget(_ share: Share) { shares[share.stream] = nil }
-
-    /// Calls `resume` once, when there may be room again.
-    func whenFree(_ share: Share, _ resume: @escaping () -> Void) {
-        if isSpent { waiters.add(resume) } else { share.waiters.add(resume) }
-    }
-
+    /// What one holder may have in flight, as part of what a larger one may.
     final class Share {
-        fileprivate let stream: StreamID
-        private let budget: AppendBudget
+        fileprivate let holder: Holder
+        private let bytesMax: Int
+        private let whole: Share?
         fileprivate var users = 0
+        fileprivate var onUnused: ((Holder) -> Void)?
         private(set) var bytes = 0
-        fileprivate let waiters = AppendWaiters()
+        private let waiters = AppendWaiters()
 
-        fileprivate init(_ stream: StreamID, _ budget: AppendBudget) {
-            self.stream = stream
-            self.budget = budget
+        fileprivate init(_ holder: Holder, bytesMax: Int, of whole: Share?) {
+            self.holder = holder
+            self.bytesMax = bytesMax
+            self.whole = whole
         }
 
-        var isSpent: Bool { bytes >= budget.streamBytesMax }
+        /// It, or what it is part of, has no room.
+        var isSpent: Bool { spent != nil }
+
+        /// The largest that has no room.
+        fileprivate var spent: Share? { whole?.spent ?? (bytes >= bytesMax ? self : nil) }
 
         func take(_ count: Int) {
             bytes += count
-            budget.change(by: count)
+            whole?.take(count)
         }
 
         func giveBack(_ count: Int) {
             precondition(count <= bytes, "more given back than taken")
             bytes -= count
-            waiters.wake(bytes: bytes, bytesMax: budget.streamBytesMax)
-            budget.change(by: -count)
+            whole?.giveBack(count)
+            waiters.wake(bytes: bytes, bytesMax: bytesMax)
         }
+
+        /// Calls `resume` once, when there may be room again.
+        func whenFree(_ resume: @escaping () -> Void) { (spent ?? self).waiters.add(resume) }
 
         func leave() {
             users -= 1
-            if users == 0 { budget.forget(self) }
+            guard users == 0 else { return }
+            onUnused?(holder)
+            whole?.leave()
         }
     }
 }

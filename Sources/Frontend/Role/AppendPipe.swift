@@ -125,7 +125,7 @@ final class AppendPipe {
         self.named = named
         self.lookup = lookup
         self.waitsOut = waitsOut
-        share = path.budget.share(of: lookup.stream.id)
+        share = path.budget.share(of: lookup.stream.id, in: lookup.stream.basin)
     }
 
     /// Nothing waits for an answer, and all answers were told.
@@ -133,17 +133,16 @@ final class AppendPipe {
     /// Whether a budget says to read no more for now. Call `account` before.
     var isFull: Bool {
         bytesInFlight >= path.limits.sessionInFlightBytesMax || share.isSpent
-            || path.budget.isSpent
     }
 
     /// Throws unless a unary request may go on.
     func admit() throws(APIError) { try path.budget.admit(share) }
 
     /// Calls `resume` once, when a budget other than the session's own may have room again.
-    func whenFree(_ resume: @escaping () -> Void) { path.budget.whenFree(share, resume) }
+    func whenFree(_ resume: @escaping () -> Void) { share.whenFree(resume) }
 
     /// Whether only the session's own budget is spent: its next acknowledgement frees it.
-    var isHeldBySession: Bool { !share.isSpent && !path.budget.isSpent }
+    var isHeldBySession: Bool { !share.isSpent }
 
     // MARK: Batches
 
@@ -319,8 +318,9 @@ final class AppendPipe {
     private func open(_ owner: Owner) {
         let call = path.world.calls.call(
             owner.address, .append,
-            AppendOpen(stream: lookup.stream.id, streamlet: owner.streamlet).encoded(),
-            deadline: nil)
+            AppendOpen(
+                stream: lookup.stream.id, streamlet: owner.streamlet, isPatient: waitsOut
+            ).encoded(), deadline: nil)
         self.call = call
         call.onMessage = { [self] in answered($0) }
         call.onEnd = { [self] in ended($0, $1) }
@@ -462,6 +462,7 @@ final class AppendPipe {
             return APIError(.invalid, "the stream requires a timestamp on every record")
         case .streamDeleted: return APIError(.streamDeletionPending, "the stream is being deleted")
         case .overloaded: return APIError(.hotServer, "the stream's channel is overloaded")
+        case .rateLimited: return APIError(.rateLimited, "appends to this stream come too fast")
         case .malformed, .unknownMethod:
             return APIError(.other, "the channel did not understand the append")
         default: return .indefinite("the stream's channel was lost (\(status))")

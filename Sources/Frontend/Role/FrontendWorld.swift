@@ -49,6 +49,7 @@ package struct FrontendLimits: Sendable {
     package var pageBytes = FetchRequest.pageBytesDefault
     /// Bytes of append batches in flight: of the process, of one stream, of one session.
     package var processInFlightBytesMax = 128 << 20
+    package var basinInFlightBytesMax = 64 << 20
     package var streamInFlightBytesMax = 8 << 20
     package var sessionInFlightBytesMax = 5 << 20
     /// Bytes of what is remembered of streams and their owners.

@@ -126,6 +126,16 @@ extension Setting where Value == Int {
             "in-flight-bytes", (8 << 20)...(64 << 30), "128MiB",
             "Bytes of append batches that this process holds at most.")
     }
+    package static var basinInFlightBytes: Setting {
+        .bytes(
+            "basin-in-flight-bytes", (1 << 20)...(64 << 30), "64MiB",
+            "Of those, the bytes for streams of one basin, so that one leaves room for others.")
+    }
+    package static var streamInFlightBytes: Setting {
+        .bytes(
+            "stream-in-flight-bytes", (1 << 20)...(64 << 30), "8MiB",
+            "Of those, the bytes for one stream.")
+    }
     package static var responseBytes: Setting {
         .bytes(
             "response-bytes", (8 << 20)...(64 << 30), "256MiB",
@@ -161,6 +171,11 @@ extension Setting where Value == Nanoseconds {
             "linger-max", 0...(.seconds(1)), "50ms",
             "How long an append may wait for company while other chunks are on their way.")
     }
+    package static var shedDelay: Setting<Nanoseconds> {
+        .duration(
+            "shed-delay", .milliseconds(100)...(.seconds(60)), "2s",
+            "How long a single append may wait for room in the log before it is told 502.")
+    }
     package static var flushAge: Setting<Nanoseconds> {
         .duration(
             "flush-age", .milliseconds(100)...(.seconds(3_600)), "30s",
@@ -189,6 +204,18 @@ extension Setting where Value == Int {
         .bytes(
             "window-bytes", (1 << 20)...(64 << 30), "64MiB",
             "Bytes of recent records that are kept in memory for followers.")
+    }
+    package static var streamBytesPerSecond: Setting {
+        .bytes(
+            "stream-bytes-per-second", 0...(64 << 30), "0",
+            "Bytes that one stream takes per second; 0 for no limit. Sessions wait then, single"
+                + " appends are told 429. S2's own service has 100MiB.")
+    }
+    package static var batchesPerSecond: Setting {
+        .integer(
+            "batches-per-second", 0...1_000_000, 0,
+            "Batches per second of one append session, and of a stream's single appends together;"
+                + " 0 for no limit. S2's own service has 200.")
     }
 }
 
@@ -280,7 +307,8 @@ extension SettingTable {
             Setting.listen, Setting.tlsListen, Setting.tlsCertificate, Setting.tlsKey,
             Setting.rootTokenFile, Setting.isOpen, Setting.metadata, Setting.store,
             Setting.storeTimeout, Setting.zone, Setting.pageBytes, Setting.rpcTLSCertificate,
-            Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.inFlightBytes, Setting.responseBytes,
+            Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.inFlightBytes,
+            Setting.basinInFlightBytes, Setting.streamInFlightBytes, Setting.responseBytes,
             Setting.streamCacheBytes, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
         ])
@@ -293,7 +321,9 @@ extension SettingTable {
             Setting.store, Setting.storeTimeout, Setting.zone, Setting.rpcTLSCertificate,
             Setting.rpcTLSKey, Setting.rpcTLSRoots, Setting.leaseTTL, Setting.unsureLimit,
             Setting.strictTail, Setting.lingerMax, Setting.flushAge,
-            Setting.flushBytes, Setting.windowBytes, Setting.dormancy, Setting.adminListen,
+            Setting.flushBytes, Setting.windowBytes, Setting.dormancy,
+            Setting.streamBytesPerSecond, Setting.batchesPerSecond, Setting.shedDelay,
+            Setting.adminListen,
             Setting.drainTimeout, Setting.superviseByStdin, Setting.logLevel,
         ])
 

@@ -61,6 +61,8 @@ package enum Status: UInt16, Sendable, CaseIterable {
     case objectNotFound = 71
     /// The range begins at or beyond the object's end.
     case rangeNotSatisfiable = 72
+    /// The stream is ahead of a rate limit; nothing was done.
+    case rateLimited = 73
 }
 
 /// One end of a call: an exchange of messages under one number, over a connection that many calls

@@ -35,7 +35,7 @@ package struct Hello: ByteCodable {
 
     /// Both ends must speak the same version: a cell is upgraded one role at a time only between
     /// releases that share it.
-    package static let currentVersion: UInt16 = 2
+    package static let currentVersion: UInt16 = 3
     package static let frameBytesMax = 256
     private static let magic: UInt32 = 0x4352_4C4D
 

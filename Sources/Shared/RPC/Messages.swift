@@ -23,20 +23,30 @@ extension ByteReader {
 package struct AppendOpen: ByteCodable {
     package var stream: StreamID
     package var streamlet: StreamletNumber
+    /// Whether its batches may wait for as long as it takes. One that may not is refused, with
+    /// nothing done, when it comes too fast or would wait for too long.
+    package var isPatient: Bool
 
-    package init(stream: StreamID, streamlet: StreamletNumber) {
+    package init(stream: StreamID, streamlet: StreamletNumber, isPatient: Bool = true) {
         self.stream = stream
         self.streamlet = streamlet
+        self.isPatient = isPatient
     }
 
     package func encode(into writer: inout ByteWriter) {
         writer.write(stream.id)
         writer.write(streamlet)
+        writer.write(UInt8(isPatient ? 1 : 0))
     }
 
     package init(decoding reader: inout ByteReader) throws(DecodeError) {
         stream = StreamID(try reader.readID())
         streamlet = try reader.read()
+        switch try reader.read(UInt8.self) {
+        case 0: isPatient = false
+        case 1: isPatient = true
+        case let other: throw reader.malformed("patience \(other)")
+        }
     }
 }
 

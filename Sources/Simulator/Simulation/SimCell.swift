@@ -265,6 +265,12 @@ package final class SimCell {
         var limits = ChannelLimits(address: "sim:\(process.name)")
         limits.flushNanoseconds = .seconds(2)
         limits.inFlightChunksMax = inFlightChunksMax
+        if inFlightChunksMax == 1 {
+            // Little room and low rates: appends wait for their turn, and some are refused.
+            limits.chunkBytesMax = 4 << 10
+            limits.batchesPerSecondMax = 50
+            limits.streamBytesPerSecondMax = 16 << 10
+        }
         limits.dormancyNanoseconds = .milliseconds(1_500)
         if case .channel(let bug) = mutant { limits.mutant = bug }
         let address = limits.address
