@@ -129,6 +129,27 @@ import Testing
         #expect(read.bodyText.contains(#""seq_num":5"#))
     }
 
+    /// An object goes and the trim point rises between two plans, as retention has it: an answer in
+    /// one piece ends before the hole, while a session and who has got nothing go on behind it.
+    @Test func aTrimBetweenPlansLeavesNoHole() throws {
+        func seqNums(_ query: String, isSession: Bool = false) throws -> [SeqNum] {
+            let bench = try filled()
+            let streamlet = try #require(bench.streamlet)
+            try bench.run { try await bench.store.delete(streamlet.stored[1].object) }
+            bench.calls.holds = { [unowned bench] call in
+                if call.method == .plan, bench.calls.count(.plan) == 2 { streamlet.trimPoint = 3 }
+                return false
+            }
+            let read = isSession ? bench.session(query) : bench.protobuf(query)
+            #expect(bench.calls.count(.plan) == 2)
+            return try isSession
+                ? Frames(read).seqNums : ReadBatch(read.body).records.map(\.seqNum)
+        }
+        #expect(try seqNums("seq_num=0") == [0])
+        #expect(try seqNums("seq_num=1") == [3, 4, 5])
+        #expect(try seqNums("seq_num=0", isSession: true) == [0, 3, 4, 5])
+    }
+
     @Test func lostObjectsAreAnErrorInTheEnd() throws {
         let bench = try filled()
         let object = try #require(bench.streamlet?.stored[1].object)
