@@ -9,7 +9,7 @@
 ///
 /// Three words wide, so that it fits an existential's inline buffer.
 ///
-/// Public, as nothing else in this project is, along with what reads and writes it: across modules,
+/// Public, as little else in this project is, along with what reads and writes it: across modules,
 /// Swift 6.3 neither inlines nor specialises what is `package`, not even where it is `@inlinable`,
 /// and these run several times per record.
 public struct Bytes: @unchecked Sendable {
