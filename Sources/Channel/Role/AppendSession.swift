@@ -94,7 +94,7 @@ final class AppendSession {
         state = .poisoned
         drop()
         let last = [seenIn, lastChunk].compactMap { $0 }.max()
-        sequencer.expose(.end(self, status, payload), until: last)
+        sequencer.end(self, status, payload, until: last)
     }
 
     // MARK: Replies
