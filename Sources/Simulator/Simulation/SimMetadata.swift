@@ -232,10 +232,10 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
     }
 
     package func streamlets(
-        of stream: StreamID, limit: Int
+        of stream: StreamID, before: StreamletNumber?, limit: Int
     ) async throws(MetadataError) -> [Streamlet] {
         try await perform(mayHaveEffect: false) { store throws(MetadataError) in
-            try await store.streamlets(of: stream, limit: limit)
+            try await store.streamlets(of: stream, before: before, limit: limit)
         }
     }
 
