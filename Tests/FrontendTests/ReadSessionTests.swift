@@ -23,14 +23,16 @@ import Testing
         return bench
     }
 
-    @Test(arguments: [
-        ("seq_num=0", 0..<6), ("seq_num=2", 2..<6), ("seq_num=0&count=4", 0..<4),
-        ("seq_num=0&count=6", 0..<6), ("seq_num=0&count=0", 0..<0), ("seq_num=0&bytes=0", 0..<0),
-        ("seq_num=0&bytes=11", 0..<0), ("seq_num=0&bytes=24", 0..<2),
-        ("seq_num=0&bytes=35", 0..<2), ("seq_num=1&bytes=100&count=2", 1..<3),
-        ("tail_offset=2", 4..<6), ("tail_offset=77", 0..<6), ("timestamp=0", 0..<6),
-        ("seq_num=0&until=5", 0..<0), ("seq_num=0&wait=10", 0..<6),
-    ] as [(String, Range<UInt64>)])
+    @Test(
+        arguments: [
+            ("seq_num=0", 0..<6), ("seq_num=2", 2..<6), ("seq_num=0&count=4", 0..<4),
+            ("seq_num=0&count=6", 0..<6), ("seq_num=0&count=0", 0..<0),
+            ("seq_num=0&bytes=0", 0..<0),
+            ("seq_num=0&bytes=11", 0..<0), ("seq_num=0&bytes=24", 0..<2),
+            ("seq_num=0&bytes=35", 0..<2), ("seq_num=1&bytes=100&count=2", 1..<3),
+            ("tail_offset=2", 4..<6), ("tail_offset=77", 0..<6), ("timestamp=0", 0..<6),
+            ("seq_num=0&until=5", 0..<0), ("seq_num=0&wait=10", 0..<6),
+        ] as [(String, Range<UInt64>)])
     func whatComesBack(query: String, expected: Range<UInt64>) throws {
         for bench in [try filled(), try filled(flushed: 6), try filled(dormant: true)] {
             let read = bench.protobuf(query)

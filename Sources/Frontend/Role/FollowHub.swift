@@ -4,8 +4,8 @@ internal import DequeModule
 internal import Metadata
 internal import Observability
 internal import Primitives
-internal import Records
 internal import RPC
+internal import Records
 
 /// A reader that stands at the tail of a stream and wants what comes.
 protocol FollowReader: AnyObject {

@@ -6,8 +6,8 @@ package import Records
 
 /// The metadata of a simulated cell: the in-memory store behind a service that is slow, refuses,
 /// and loses replies. Background work and cacheys ask it in `SimMetadata+Housekeeping.swift`.
+// Safety: a simulation is one thread.
 package final class SimMetadata: MetadataStore, @unchecked Sendable {
-    // Safety: a simulation is one thread.
     package let inner: MemoryMetadata
     private let service: SimService
     /// Whose requests these are.
