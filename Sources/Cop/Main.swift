@@ -13,12 +13,14 @@ private enum CopProgram {
     static func run() {
         let settings = Program.settings(.cop)
         do throws(CommandError) {
-            let command = try ConsoleCommand(parsing: settings.arguments)
+            let command = try ConsoleCommand(
+                parsing: settings.arguments, after: settings[.after])
             switch command {
             case .serve:
                 try check(settings)
                 Host.run(.cop, settings) { host in try await serve(host) }
-            case .migrateSchema: try SchemaMigration.run(settings)
+            case .migrateSchema:
+                Host.runOnce(.cop, settings) { host in await SchemaMigration.runOnce(on: host) }
             case .tasks(let words): TaskProgram.become(words, settings)
             default:
                 Host.runOnce(.cop, settings) { host in await ConsoleProgram.answer(command, host) }

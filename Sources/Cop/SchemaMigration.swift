@@ -7,21 +7,9 @@ internal import Shared
 enum SchemaMigration {
     /// Tries until the database can be reached.
     static func run(on host: Host) async throws {
-        let conninfo = host.settings[.metadata]
         while true {
-            // Libpq blocks, and a migration may take minutes: the loop has signals and admin pages.
-            let result = await withUnsafeContinuation { waiter in
-                runOnThread {
-                    do throws(MetadataError) {
-                        let applied = try PostgresMetadata.migrate(conninfo: conninfo)
-                        waiter.resume(returning: Result<[Int], MetadataError>.success(applied))
-                    } catch {
-                        waiter.resume(returning: .failure(error))
-                    }
-                }
-            }
             do throws(MetadataError) {
-                let applied = try result.get()
+                let applied = try await migrate(host)
                 return host.log.info("schema_migrated", [("applied", "\(applied)")])
             } catch {
                 guard error.kind == .unavailable else { throw error }
@@ -31,14 +19,31 @@ enum SchemaMigration {
         }
     }
 
-    /// Once, as a command.
-    static func run(_ settings: Settings) throws(CommandError) -> Never {
+    /// Once, as a command; returns the exit code.
+    static func runOnce(on host: Host) async -> Int32 {
         do throws(MetadataError) {
-            let applied = try PostgresMetadata.migrate(conninfo: settings[.metadata])
+            let applied = try await migrate(host)
             Program.succeed(applied.isEmpty ? "up to date" : "applied \(applied)")
+            return 0
         } catch {
-            throw CommandError(.failure, error.description)
+            Program.say("cop: \(error.description)")
+            return 1
         }
-        Program.end(0)
+    }
+
+    /// Libpq blocks, and a migration may take minutes: the loop has signals and admin pages.
+    private static func migrate(_ host: Host) async throws(MetadataError) -> [Int] {
+        let conninfo = host.settings[.metadata]
+        let result = await withUnsafeContinuation { waiter in
+            runOnThread {
+                do throws(MetadataError) {
+                    let applied = try PostgresMetadata.migrate(conninfo: conninfo)
+                    waiter.resume(returning: Result<[Int], MetadataError>.success(applied))
+                } catch {
+                    waiter.resume(returning: .failure(error))
+                }
+            }
+        }
+        return try result.get()
     }
 }

@@ -177,8 +177,8 @@ final class TestCell {
     }
 }
 
+// Safety: everything happens on the one thread of its test.
 final class StoreClock: @unchecked Sendable {
-    // Safety: everything happens on the one thread of its test.
     /// Milliseconds; wraps for one that is behind.
     var ahead: UInt64 = 0
 }
@@ -189,8 +189,8 @@ struct TestPlan {
 }
 
 /// What may be deleted, judged by the metadata at that very moment.
+// Safety: everything happens on the one thread of its test.
 final class DeletionRules: @unchecked Sendable {
-    // Safety: everything happens on the one thread of its test.
     private let metadata: MemoryMetadata
     private let store: MemoryStore
     private(set) var violations: [String] = []

@@ -10,8 +10,8 @@ import Testing
 @testable import CacheyRole
 
 /// A registry that can be away, or slow.
+// Safety: everything happens on the one thread of its test.
 private final class PoorRegistry: CacheyRegistry, @unchecked Sendable {
-    // Safety: everything happens on the one thread of its test.
     let rows = MemoryMetadata { 1 }
     let loop = ManualLoop()
     var isDown = false

@@ -10,8 +10,8 @@ import Synchronization
 import TestSupport
 
 /// A bucket that does what a test says, request by request.
+// Safety: touched by the test's thread only.
 final class FakeBucket: ObjectStore, @unchecked Sendable {
-    // Safety: touched by the test's thread only.
     enum Reply {
         case serve(after: Nanoseconds)
         case fail(StoreError.Kind, after: Nanoseconds)
@@ -71,8 +71,8 @@ final class FakeBucket: ObjectStore, @unchecked Sendable {
 }
 
 /// A disk in memory, which outlives the cachey that uses it.
+// Safety: touched by the test's thread only.
 final class FakeDisk: PageDisk, @unchecked Sendable {
-    // Safety: touched by the test's thread only.
     let loop: ManualLoop
     private(set) var contents: [UInt64: [UInt8]] = [:]
     var writesFail = false

@@ -132,7 +132,30 @@ struct CommandTests {
         #expect(ContinuousClock.now - start < .seconds(20), "\(stuck)")
 
         // Interrupted by its user.
-        let waiting = try cell.program("cop", ["inspect", "stuck", "--store-timeout", "10m"])
+        try isAborted(cell.program("cop", ["inspect", "stuck", "--store-timeout", "10m"]))
+    }
+
+    /// A database that takes a connection and says nothing.
+    @Test func aMigrationIsAborted() throws {
+        let cell = try Cell(.folder)
+        defer { #expect(throws: Never.self) { try cell.remove() } }
+        let mute = try cell.program(
+            "/usr/bin/env",
+            [
+                "python3", "-c",
+                "import socket, time; s = socket.create_server(('127.0.0.1', 0));"
+                    + "print(s.getsockname()[1], flush=True); time.sleep(600)",
+            ])
+        defer { mute.signal(SIGKILL) }
+        try mute.waitFor("\n")
+        let port = mute.text.trimmingCharacters(in: .newlines)
+        try isAborted(
+            cell.program(
+                "cop", ["migrate-schema"],
+                ["MILLRACE_METADATA": "host=127.0.0.1 port=\(port) dbname=none user=none"]))
+    }
+
+    private func isAborted(_ waiting: Program) throws {
         try waitUntil("it waits for signals") {
             let status = try String(
                 contentsOfFile: "/proc/\(waiting.id)/status", encoding: .utf8)

@@ -20,45 +20,6 @@ private func makeStreamlet(
         basin: "test-basin", now: 0)
 }
 
-@Suite struct StreamletIndexTests {
-    @Test func agreesWithADictionary() {
-        var index = StreamletIndex()
-        var model: [StreamID: OpenStreamlet] = [:]
-        var random = SplitMix(state: 7)
-        let all = (0..<600).map { makeStreamlet(UInt64($0)) }
-        for _ in 0..<20_000 {
-            // Grows to hundreds and shrinks to nothing, time and again.
-            let one = all[Int(random.next() % 600)]
-            if model[one.id] == nil {
-                index.insert(one)
-                model[one.id] = one
-            } else {
-                index.remove(one.id)
-                model[one.id] = nil
-            }
-            let other = all[Int(random.next() % 600)].id
-            #expect(index[other] === model[other])
-            #expect(index.count == model.count)
-        }
-        #expect(index.sorted.map(\.id) == model.keys.sorted())
-        let slots = (0..<index.capacity).compactMap { index.at($0)?.id }
-        #expect(slots.sorted() == model.keys.sorted())
-        for id in model.keys { index.remove(id) }
-        #expect(index.count == 0 && index.capacity == 64)
-        index.remove(all[0].id)
-        #expect(index[all[0].id] == nil)
-    }
-
-    private struct SplitMix {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            let mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            return mixed ^ (mixed >> 27)
-        }
-    }
-}
-
 @Suite struct ChunkRecordsTests {
     private func place(
         _ bodies: [String], in records: inout ChunkRecords, _ ring: inout SlabRing,

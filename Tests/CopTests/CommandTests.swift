@@ -14,6 +14,9 @@ import Testing
         #expect(try ConsoleCommand(parsing: ["migrate-schema"]) == .migrateSchema)
         #expect(try ConsoleCommand(parsing: ["list-streamlets"]) == .listStreamlets(nil))
         #expect(
+            try ConsoleCommand(parsing: ["list-streamlets", "s2://basin/a"], after: "7")
+                == .listStreamlets(try StreamPath("s2://basin/a"), after: 7))
+        #expect(
             try ConsoleCommand(parsing: ["locate", "s2://basin/a/b"])
                 == .locate(try StreamPath("s2://basin/a/b")))
         #expect(try StreamPath("s2://basin/a/b").stream == "a/b")
@@ -26,6 +29,14 @@ import Testing
     ])
     func nonsenseIsAUsageError(_ words: [String]) {
         let error = #expect(throws: CommandError.self) { try ConsoleCommand(parsing: words) }
+        #expect(error?.exitCode == 2)
+    }
+
+    @Test(arguments: [(["s2://b/s"], "x"), (["s2://b/s"], "-1"), ([], "3")])
+    func aCursorIsAStreamlet(_ rest: [String], _ after: String) {
+        let error = #expect(throws: CommandError.self) {
+            try ConsoleCommand(parsing: ["list-streamlets"] + rest, after: after)
+        }
         #expect(error?.exitCode == 2)
     }
 
@@ -58,7 +69,7 @@ import Testing
         #expect(leases.rows[0] == [.text("bgtask"), .text("w"), .number(3)])
     }
 
-    @Test func moreStreamletsThanAreToldAreMentioned() throws {
+    @Test func moreStreamletsThanAreToldFollowByTheCursor() throws {
         let cell = try TestCell()
         let stream = try cell.stream("orders")
         let path = try StreamPath("s2://test-basin/orders")
@@ -70,8 +81,17 @@ import Testing
             let report = try #require(try answers(cell, .listStreamlets(path), most: 2).first)
             #expect(report.rows.count == min(count, 2))
             #expect(report.rows[0][1] == .number(UInt64(count - 1)), "the latest comes first")
-            #expect((report.note?.contains("the latest 2") == true) == (count == 3))
+            #expect((report.note?.hasSuffix("--after 1") == true) == (count == 3))
         }
+        func numbers(after: StreamletNumber) throws -> [Report.Value] {
+            let command = ConsoleCommand.listStreamlets(path, after: after)
+            let report = try #require(try answers(cell, command, most: 2).first)
+            #expect(report.note == nil)
+            return report.rows.map { $0[1] }
+        }
+        #expect(try numbers(after: 1) == [.number(0)])
+        #expect(try numbers(after: 2) == [.number(1), .number(0)])
+        #expect(try numbers(after: 0).isEmpty)
     }
 
     @Test func aCellIsDescribed() throws {

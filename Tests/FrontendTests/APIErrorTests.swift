@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-@testable import FrontendRole
 import Metadata
 import ObjectStorage
 import Primitives
 import Records
 import TestSupport
 import Testing
+
+@testable import FrontendRole
 
 @Suite struct APIErrorTests {
     @Test func rendersBodies() {
@@ -105,14 +106,15 @@ import Testing
 }
 
 @Suite struct CivilTimeTests {
-    @Test(arguments: [
-        (0, "1970-01-01T00:00:00.000Z"), (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-        (1_700_000_000_001, "2023-11-14T22:13:20.001Z"),
-        (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
-        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-    ] as [(UInt64, String)])
+    @Test(
+        arguments: [
+            (0, "1970-01-01T00:00:00.000Z"), (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_700_000_000_001, "2023-11-14T22:13:20.001Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] as [(UInt64, String)])
     func writes(_ milliseconds: UInt64, _ text: String) {
         #expect(CivilTime.text(milliseconds: milliseconds) == text)
     }

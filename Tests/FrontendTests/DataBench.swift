@@ -105,7 +105,8 @@ final class DataBench: HTTPService {
     }
 
     func append(
-        json: String, _ headers: [(name: String, value: String)] = [
+        json: String,
+        _ headers: [(name: String, value: String)] = [
             ("content-type", "application/json")
         ]
     ) -> FakeExchange {

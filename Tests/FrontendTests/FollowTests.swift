@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HTTP
+import Metadata
 import Primitives
 import RPC
 import Records
@@ -84,5 +85,29 @@ import Testing
             #expect((3...8).contains(beats))
         }
         #expect(bench.calls.count(.tail) - asked <= 31)
+    }
+
+    /// A channel that is paused ends no follow; once it is declared dead its readers go elsewhere.
+    @Test func readersLeaveADeadChannel() throws {
+        let bench = try DataBench()
+        bench.cell.start()
+        try bench.fill([1])
+        let read = bench.session("seq_num=0")
+        bench.loop.advance(.seconds(3))
+        #expect(bench.calls.count(.follow) == 1, "it lives")
+        let other = FakeChannel(bench.loop, bench.metadata, bench.store, address: "b:2")
+        bench.calls.channels["b:2"] = other
+        try #require(bench.streamlet).follows = []
+        try bench.run {
+            try await other.register()
+            // As recovery does.
+            try await bench.channel.flush(bench.stream, closes: true)
+            #expect(try await bench.metadata.declareDead(bench.channel.id, renewals: 0))
+        }
+        bench.loop.advance(.seconds(2))
+        #expect(bench.calls.count(.follow) == 2)
+        try other.write(bench.stream, count: 2)
+        bench.loop.settle()
+        #expect(try Frames(read).seqNums == [0, 1, 2] && !read.isFinished)
     }
 }

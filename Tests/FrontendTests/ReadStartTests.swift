@@ -12,25 +12,28 @@ import Testing
 @Suite struct ReadStartTests {
     static let tail = StreamPosition(seqNum: 10, timestamp: 100)
 
-    @Test(arguments: [
-        ("seq_num=3", .seqNum(3)), ("seq_num=10", .seqNum(10)), ("seq_num=10&count=1", .beyondTail),
-        ("seq_num=10&count=1&wait=1", .seqNum(10)), ("seq_num=11", .beyondTail),
-        ("seq_num=11&clamp=true", .seqNum(10)), ("seq_num=11&clamp=true&count=1", .beyondTail),
-        ("seq_num=11&clamp=true&until=5&wait=0", .beyondTail), ("", .seqNum(10)),
-        ("wait=0", .seqNum(10)), ("count=1", .beyondTail), ("tail_offset=4", .seqNum(6)),
-        ("tail_offset=99", .seqNum(0)), ("tail_offset=0&bytes=1", .beyondTail),
-        ("timestamp=100&count=1", .timestamp(100)), ("timestamp=101", .beyondTail),
-        ("timestamp=101&clamp=true", .seqNum(10)), ("timestamp=0", .timestamp(0)),
-        ("timestamp=101&clamp=true&count=2", .beyondTail),
-    ] as [(String, ReadQuery.Place)])
+    @Test(
+        arguments: [
+            ("seq_num=3", .seqNum(3)), ("seq_num=10", .seqNum(10)),
+            ("seq_num=10&count=1", .beyondTail),
+            ("seq_num=10&count=1&wait=1", .seqNum(10)), ("seq_num=11", .beyondTail),
+            ("seq_num=11&clamp=true", .seqNum(10)), ("seq_num=11&clamp=true&count=1", .beyondTail),
+            ("seq_num=11&clamp=true&until=5&wait=0", .beyondTail), ("", .seqNum(10)),
+            ("wait=0", .seqNum(10)), ("count=1", .beyondTail), ("tail_offset=4", .seqNum(6)),
+            ("tail_offset=99", .seqNum(0)), ("tail_offset=0&bytes=1", .beyondTail),
+            ("timestamp=100&count=1", .timestamp(100)), ("timestamp=101", .beyondTail),
+            ("timestamp=101&clamp=true", .seqNum(10)), ("timestamp=0", .timestamp(0)),
+            ("timestamp=101&clamp=true&count=2", .beyondTail),
+        ] as [(String, ReadQuery.Place)])
     func startsAreResolvedAgainstTheTail(query: String, place: ReadQuery.Place) throws {
         #expect(try ReadQuery(query).place(tail: Self.tail) == place)
     }
 
-    @Test(arguments: [
-        ("seq_num=0", .beyondTail), ("timestamp=0", .timestamp(0)), ("", .beyondTail),
-        ("seq_num=1&clamp=true", .beyondTail), ("seq_num=0&wait=1", .seqNum(0)),
-    ] as [(String, ReadQuery.Place)])
+    @Test(
+        arguments: [
+            ("seq_num=0", .beyondTail), ("timestamp=0", .timestamp(0)), ("", .beyondTail),
+            ("seq_num=1&clamp=true", .beyondTail), ("seq_num=0&wait=1", .seqNum(0)),
+        ] as [(String, ReadQuery.Place)])
     func unaryReadsOfAnEmptyStream(query: String, place: ReadQuery.Place) throws {
         #expect(try ReadQuery(query).cappedForUnary().place(tail: .zero) == place)
     }

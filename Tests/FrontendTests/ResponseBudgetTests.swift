@@ -17,7 +17,6 @@ import Testing
         return try DataBench(limits: limits, seed: seed)
     }
 
-
     /// However many they are, and however large their records.
     @Test(arguments: [(10_000, false), (10_000, true), (900_000, false), (900_000, true)])
     func stalledReadersHoldTheLimitAndNobodyUp(bodyBytes: Int, isFlushed: Bool) throws {

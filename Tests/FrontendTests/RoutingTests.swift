@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Compression
-@testable import FrontendRole
 import HTTP
 import Primitives
 import TestSupport
 import Testing
+
+@testable import FrontendRole
 
 @Suite struct RouteTests {
     @Test(arguments: [

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-@testable import FrontendRole
 import HTTP
 import Primitives
 import RPC
 import Records
 import TestSupport
 import Testing
+
+@testable import FrontendRole
 
 private let system = """
     {"storage_class":"express","retention_policy":{"age":604800},\

@@ -16,7 +16,13 @@ enum Backend: CaseIterable, Sendable {
         switch self {
         case .memory:
             let clock = Mutex(UInt64(1_000))
-            try await body(MemoryMetadata { clock.withLock { $0 += 1; return $0 } })
+            try await body(
+                MemoryMetadata {
+                    clock.withLock {
+                        $0 += 1
+                        return $0
+                    }
+                })
         case .postgres: try await TestDatabase.with { metadata, _ in try await body(metadata) }
         }
     }

@@ -174,14 +174,17 @@ extension Conformance {
             }
             #expect(claimed.state == state(7, token: "t", at: 3, trim: 2))
             #expect(
-                try await store.streamlets(of: id, limit: 10) == [
+                try await store.streamlets(of: id, before: nil, limit: 10) == [
                     Streamlet(
                         stream: id, number: 1, channel: other, start: 7, end: nil, state: .open),
                     Streamlet(
                         stream: id, number: 0, channel: channel, start: 0, end: 7, state: .closed),
                 ])
-            #expect(try await store.streamlets(of: id, limit: 1).map(\.number) == [1])
-            #expect(try await store.streamlets(of: streamID(99), limit: 1).isEmpty)
+            #expect(try await store.streamlets(of: id, before: nil, limit: 1).map(\.number) == [1])
+            #expect(try await store.streamlets(of: id, before: 2, limit: 1).map(\.number) == [1])
+            #expect(try await store.streamlets(of: id, before: 1, limit: 2).map(\.number) == [0])
+            #expect(try await store.streamlets(of: id, before: 0, limit: 2).isEmpty)
+            #expect(try await store.streamlets(of: streamID(99), before: nil, limit: 1).isEmpty)
             let closed = try await store.streamlets(of: channel, [.closed, .aborted])
             #expect(closed.map(\.stream) == [id])
             #expect(try await store.streamlets(of: channel, [.open, .prepared]).isEmpty)

@@ -108,7 +108,7 @@ extension Conformance {
             }
             #expect(try await store.flush(recovered) == .done)
             #expect(try await store.flush(recovered) == .done)
-            let streamlet = try await store.streamlets(of: id, limit: 1).first
+            let streamlet = try await store.streamlets(of: id, before: nil, limit: 1).first
             #expect(streamlet?.end == 5 && streamlet?.state == .closed)
             #expect(try await store.channel(channel)?.flushedEnd == 4)
         }
@@ -211,7 +211,7 @@ extension Conformance {
             #expect(try await store.flush(whole) == .done)
             #expect(try await store.flush(whole) == .done)
             #expect(try await store.stream(id)?.stream.state == extreme)
-            #expect(try await store.streamlets(of: id, limit: 1).first?.end == u64Max)
+            #expect(try await store.streamlets(of: id, before: nil, limit: 1).first?.end == u64Max)
             for start in [
                 ReadStart.seqNum(0), .seqNum(u64Max - 1), .timestamp(0), .timestamp(u64Max),
             ] {
@@ -225,7 +225,8 @@ extension Conformance {
                 return
             }
             #expect(again.state == extreme)
-            #expect(try await store.streamlets(of: id, limit: 1).first?.start == u64Max)
+            #expect(
+                try await store.streamlets(of: id, before: nil, limit: 1).first?.start == u64Max)
         }
     }
 

@@ -237,7 +237,9 @@ extension PostgresMetadata {
                 }
                 try await group.waitForAll()
             }
-            #expect(try await store.streamlets(of: streamID(1), limit: 5).map(\.end) == [5])
+            #expect(
+                try await store.streamlets(of: streamID(1), before: nil, limit: 5).map(\.end) == [5]
+            )
         }
     }
 

@@ -63,8 +63,9 @@ import Testing
     @Test func checksums() {
         func both(_ bytes: [UInt8], _ expected: UInt32) {
             #expect(CRC32C.of(Bytes(bytes)) == expected)
-            #expect(bytes.withUnsafeBytes { millrace_crc32c_portable(0, $0.baseAddress, $0.count) }
-                == expected)
+            #expect(
+                bytes.withUnsafeBytes { millrace_crc32c_portable(0, $0.baseAddress, $0.count) }
+                    == expected)
         }
         // RFC 3720, appendix B.4, and the usual check value.
         both([UInt8](repeating: 0, count: 32), 0x8A91_36AA)

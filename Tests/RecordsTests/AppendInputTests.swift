@@ -42,8 +42,9 @@ import Testing
         #expect(one.meteredBytes == 13)
         #expect(one.conditions == .none)
         #expect(
-            one.records == hex(
-                "07000000 0D000000 0000000000000000 22 05 68 65 6C 6C 6F"))
+            one.records
+                == hex(
+                    "07000000 0D000000 0000000000000000 22 05 68 65 6C 6C 6F"))
         let two = try AppendInputDecoder.decode(
             hex(
                 """
@@ -80,11 +81,12 @@ import Testing
                     body: Bytes(utf8: "hi")),
             ], AppendConditions(matchSeqNum: 0, fencingToken: "t"))
         #expect(
-            writer.finish() == hex(
-                """
-                0A 07 1A 05 68 65 6C 6C 6F 0A 13 08 80 D0 95 FF BC 31 12 06 0A 01 6B 12 01 76 1A
-                02 68 69 10 00 1A 01 74
-                """))
+            writer.finish()
+                == hex(
+                    """
+                    0A 07 1A 05 68 65 6C 6C 6F 0A 13 08 80 D0 95 FF BC 31 12 06 0A 01 6B 12 01 76 1A
+                    02 68 69 10 00 1A 01 74
+                    """))
     }
 
     @Test(arguments: 0..<40 as Range<UInt64>)

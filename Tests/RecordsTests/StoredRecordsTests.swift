@@ -274,7 +274,8 @@ struct NaiveRun {
             default: bytes.append(0)
             }
             let changed = Bytes(bytes) != batch.records
-            let lies = batch.count != input.records.count
+            let lies =
+                batch.count != input.records.count
                 || batch.meteredBytes != input.records.reduce(0) { $0 + $1.metered }
             batch.records = Bytes(bytes)
             do {

@@ -86,11 +86,12 @@ import Testing
 }
 
 @Suite struct S3TimeTests {
-    @Test(arguments: [
-        (0, "19700101T000000Z"), (951_782_399_000, "20000228T235959Z"),
-        (951_782_400_000, "20000229T000000Z"), (1_709_251_199_999, "20240229T235959Z"),
-        (4_107_542_400_000, "21000301T000000Z"),
-    ] as [(UInt64, String)])
+    @Test(
+        arguments: [
+            (0, "19700101T000000Z"), (951_782_399_000, "20000228T235959Z"),
+            (951_782_400_000, "20000229T000000Z"), (1_709_251_199_999, "20240229T235959Z"),
+            (4_107_542_400_000, "21000301T000000Z"),
+        ] as [(UInt64, String)])
     func timestamps(_ milliseconds: UInt64, _ text: String) {
         #expect(S3Time.timestamp(milliseconds) == text)
     }

@@ -18,22 +18,23 @@ import Testing
     }
 
     /// One input on each side of every branch; the values are those of the reference library.
-    @Test(arguments: [
-        (0, 0x2D06_8005_38D3_94C2, 0xB810_159C_1737_F1E6),
-        (1, 0xC44B_DFF4_074E_ECDB, 0x44D1_DA54_6F12_245F),
-        (3, 0xC348_9259_E968_AD9E, 0x35CA_1191_0305_A478),
-        (4, 0xD3D6_0C15_1901_4E89, 0x479F_B473_334B_6DB4),
-        (8, 0xB88D_EE77_F6BF_6980, 0xA964_F8FC_0F3F_2347),
-        (9, 0x0368_8DCA_D730_D826, 0xBB84_FD71_A2FA_8553),
-        (16, 0x9DA2_3836_ADF2_BE1E, 0xFE15_2E56_538E_6465),
-        (17, 0xF34C_3C9C_F5A1_12D1, 0x1F00_6070_29C1_7BFD),
-        (33, 0xC077_B454_92D2_9CDE, 0xA630_3B94_9BBB_1866),
-        (65, 0x2640_848E_9137_156B, 0xE876_A05A_93C4_3536),
-        (97, 0x077A_CB7E_5F4F_D940, 0x8CEB_EFC2_E88B_65E0),
-        (128, 0x65F3_C2C0_0FA9_3185, 0x6805_D33C_09D4_7D1A),
-        (129, 0x2806_5C6E_C25F_5B25, 0xF7BD_9D5E_813A_494B),
-        (240, 0x4917_A75C_0EF8_EED7, 0x5E8E_FC39_437E_E8C2),
-    ] as [(Int, UInt64, UInt64)])
+    @Test(
+        arguments: [
+            (0, 0x2D06_8005_38D3_94C2, 0xB810_159C_1737_F1E6),
+            (1, 0xC44B_DFF4_074E_ECDB, 0x44D1_DA54_6F12_245F),
+            (3, 0xC348_9259_E968_AD9E, 0x35CA_1191_0305_A478),
+            (4, 0xD3D6_0C15_1901_4E89, 0x479F_B473_334B_6DB4),
+            (8, 0xB88D_EE77_F6BF_6980, 0xA964_F8FC_0F3F_2347),
+            (9, 0x0368_8DCA_D730_D826, 0xBB84_FD71_A2FA_8553),
+            (16, 0x9DA2_3836_ADF2_BE1E, 0xFE15_2E56_538E_6465),
+            (17, 0xF34C_3C9C_F5A1_12D1, 0x1F00_6070_29C1_7BFD),
+            (33, 0xC077_B454_92D2_9CDE, 0xA630_3B94_9BBB_1866),
+            (65, 0x2640_848E_9137_156B, 0xE876_A05A_93C4_3536),
+            (97, 0x077A_CB7E_5F4F_D940, 0x8CEB_EFC2_E88B_65E0),
+            (128, 0x65F3_C2C0_0FA9_3185, 0x6805_D33C_09D4_7D1A),
+            (129, 0x2806_5C6E_C25F_5B25, 0xF7BD_9D5E_813A_494B),
+            (240, 0x4917_A75C_0EF8_EED7, 0x5E8E_FC39_437E_E8C2),
+        ] as [(Int, UInt64, UInt64)])
     func hashes(count: Int, plain: UInt64, seeded: UInt64) {
         let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 * 7) }
         #expect(XXH3.hash(bytes) == plain)

@@ -6,8 +6,8 @@ package import Primitives
 
 /// Fails one call, counted over the store and the metadata of a test: before it takes effect, or
 /// after, as when a reply is lost.
+// Safety: everything happens on the one thread of its test.
 package final class Fault: @unchecked Sendable {
-    // Safety: everything happens on the one thread of its test.
     package enum Moment: CaseIterable, Sendable { case before, after }
     package private(set) var calls = 0
     package var failing: (call: Int, moment: Moment)?

@@ -121,9 +121,9 @@ package struct FaultyMetadata: HousekeepingStore {
         try await fault.onMetadata(await inner.streamlets(of: channel, states))
     }
     package func streamlets(
-        of stream: StreamID, limit: Int
+        of stream: StreamID, before: StreamletNumber?, limit: Int
     ) async throws(MetadataError) -> [Streamlet] {
-        try await fault.onMetadata(await inner.streamlets(of: stream, limit: limit))
+        try await fault.onMetadata(await inner.streamlets(of: stream, before: before, limit: limit))
     }
     package func segments(
         of stream: StreamID, from start: ReadStart, limit: Int

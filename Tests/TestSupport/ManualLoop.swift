@@ -5,8 +5,8 @@ package import Primitives
 
 /// A loop whose time passes only when a test says so: what waits costs nothing. Everything runs on
 /// the test's own thread, so tests that use it are synchronous functions.
+// Safety: touched by the thread that made it only, which `enqueue` and `execute` check.
 package final class ManualLoop: Loop, TaskExecutor, @unchecked Sendable {
-    // Safety: touched by the thread that made it only, which `enqueue` and `execute` check.
     private enum Work {
         case job(UnownedJob)
         case closure(@Sendable () -> Void)

@@ -7,9 +7,9 @@ private import Synchronization
 /// A `Loop` on a thread of its own, for tests that need one and bring no transport.
 ///
 /// Ends with `stop()`; what is still queued is dropped.
+// Safety: `timers`, `nextTimer` and `thread` are touched by the loop's thread only, apart from
+// `isCurrent`, which reads `thread` after `init` has waited for it to be set.
 package final class ThreadLoop: Loop, TaskExecutor, @unchecked Sendable {
-    // Safety: `timers`, `nextTimer` and `thread` are touched by the loop's thread only, apart from
-    // `isCurrent`, which reads `thread` after `init` has waited for it to be set.
     private enum Item {
         case work(@Sendable () -> Void)
         case job(UnownedJob)

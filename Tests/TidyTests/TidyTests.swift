@@ -186,8 +186,12 @@ import Testing
         for file in try Tree.swiftFiles() where file.isSource {
             for (number, line) in file.code {
                 guard escapes.contains(where: { line.contains($0) }) else { continue }
-                let around = file.lines[max(0, number - 3)..<min(file.lines.count, number + 2)]
-                if !around.contains(where: { $0.contains("Safety:") }) {
+                // In the comment right above, or in the line itself.
+                let above = file.lines[..<(number - 1)].reversed().prefix {
+                    $0.drop { $0 == " " }.hasPrefix("//")
+                }
+                let near = [file.lines[number - 1]] + above
+                if !near.contains(where: { $0.contains("// Safety: ") }) {
                     faults.append("\(file.name):\(number): needs a line that begins with Safety:")
                 }
             }

@@ -126,7 +126,8 @@ extension String {
         var rest = self[...]
         while let found = rest.range(of: call) {
             let before = rest[..<found.lowerBound].last ?? self[..<found.lowerBound].last
-            let isWhole = call.first == "." || call.first == "@"
+            let isWhole =
+                call.first == "." || call.first == "@"
                 || !(before.map { $0.isLetter || $0.isNumber || $0 == "_" } ?? false)
             if isWhole { return true }
             rest = self[found.upperBound...]

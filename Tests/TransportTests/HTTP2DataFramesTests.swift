@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import HTTP
 import NIOCore
 import Primitives
@@ -46,13 +47,18 @@ import Testing
         return (frames, bytes.count - at)
     }
 
-    /// What is passed on of each read.
-    private func pass(_ reads: [[UInt8]]) -> [[UInt8]] {
-        var frames = HTTP2DataFrames()
+    private static let headBytesMax = 64 << 10
+
+    /// What is passed on of each read, and how much is held then.
+    private func pass(
+        _ reads: [[UInt8]], held: (Int) -> Void = { _ in }
+    ) -> [[UInt8]] {
+        var frames = HTTP2DataFrames(headBytesMax: Self.headBytesMax)
         var joined = ByteBuffer()
         return reads.map { read in
-            let input = ByteBuffer(bytes: read)
-            let isJoined = frames.join(input, into: &joined)
+            var input = ByteBuffer(bytes: read)
+            let isJoined = frames.join(&input, into: &joined)
+            held(frames.heldBytes)
             return Array((isJoined ? joined : input).readableBytesView)
         }
     }
@@ -88,33 +94,93 @@ import Testing
         #expect(odd == [data(262_000), data(38_000)])
     }
 
-    /// Of any frames, in any reads: nothing is held back, and nothing but heads is lost.
+    private struct Dice {
+        let random: RandomSource
+        init(_ seed: UInt64) { random = .seeded(seed) }
+        func upTo(_ n: Int) -> Int { Int(random.next() % UInt64(n)) }
+
+        func cut(_ bytes: [UInt8], _ sizes: [Int]) -> [[UInt8]] {
+            var reads: [[UInt8]] = []
+            var at = 0
+            while at < bytes.count {
+                let count = min(bytes.count - at, 1 + upTo(sizes[upTo(sizes.count)]))
+                reads.append(Array(bytes[at..<at + count]))
+                at += count
+            }
+            return reads
+        }
+    }
+
+    /// Frames of all kinds and flags; blocks of headers have their ends.
+    private func anyFrames(_ dice: Dice) -> [Frame] {
+        (0..<60).flatMap { _ -> [Frame] in
+            var frame = data(
+                dice.upTo(4) == 0 ? dice.upTo(6_000) : dice.upTo(40), UInt32(dice.upTo(3)))
+            frame.payload = frame.payload.map { _ in UInt8(dice.upTo(256)) }
+            if dice.upTo(6) == 0 { frame.flags = UInt8(dice.upTo(16)) }
+            if dice.upTo(6) == 0 { frame.kind = UInt8(dice.upTo(10)) }
+            guard frame.kind == 1 || frame.kind == 5, frame.flags & 4 == 0 else { return [frame] }
+            return [frame]
+                + (0...dice.upTo(4)).map { _ in
+                    Frame(kind: 9, stream: frame.stream, payload: [1, 2, 3])
+                } + [Frame(kind: 9, flags: 4, stream: frame.stream, payload: [])]
+        }
+    }
+
+    /// Of any frames, in any reads: nothing but heads is lost, and NIO never gets what it has to
+    /// keep.
     @Test(arguments: 0..<200)
     func anythingInAnyPieces(_ seed: UInt64) {
-        let random = RandomSource.seeded(seed)
-        func upTo(_ n: Int) -> Int { Int(random.next() % UInt64(n)) }
-        let frames = (0..<60).map { _ in
-            var frame = data(upTo(4) == 0 ? upTo(6_000) : upTo(40), UInt32(upTo(3)))
-            frame.payload = frame.payload.map { _ in UInt8(upTo(256)) }
-            if upTo(6) == 0 { frame.flags = UInt8(upTo(16)) }
-            if upTo(6) == 0 { frame.kind = UInt8(upTo(10)) }
-            return frame
-        }
-        let all = frames.flatMap(\.bytes)
-        var reads: [[UInt8]] = []
-        var at = 0
-        while at < all.count {
-            let count = min(all.count - at, 1 + upTo([3, 30, 3_000, 100_000][upTo(4)]))
-            reads.append(Array(all[at..<at + count]))
-            at += count
-        }
-        let passed = pass(reads)
-        for (read, passed) in zip(reads, passed) {
-            #expect(passed.count <= read.count && (read.count - passed.count) % 9 == 0)
-        }
+        let dice = Dice(seed)
+        let frames = anyFrames(dice)
+        let sizes = [[1], [3, 30, 3_000, 100_000], [12], [9, 10, 2_000]][Int(seed % 4)]
+        let reads = dice.cut(frames.flatMap(\.bytes), sizes)
+        let passed = pass(reads) { #expect($0 <= Self.headBytesMax + 16 * 9) }
         let (got, rest) = parse(passed.flatMap { $0 })
         #expect(rest == 0 && got.count <= frames.count)
         #expect(pieces(got) == pieces(frames))
+        let keepsNothing = ends(got)
+        var sent = 0
+        for passed in passed {
+            sent += passed.count
+            if !keepsNothing.contains(sent) { Issue.record("NIO keeps bytes at \(sent)") }
+        }
+    }
+
+    /// Where a decoder has used all up that keeps nothing of plain DATA: the numbers of bytes.
+    private func ends(_ frames: [Frame]) -> Set<Int> {
+        var ends: Set = [0]
+        var end = 0
+        var isInBlock = false
+        for frame in frames {
+            let begin = end + 9
+            end = begin + frame.payload.count
+            if frame.kind == 1 || frame.kind == 5 { isInBlock = true }
+            if isInBlock, frame.flags & 4 != 0 { isInBlock = false }
+            if frame.kind == 0, frame.flags & 8 == 0, begin < end {
+                ends.formUnion(begin + 1..<end)
+            }
+            if !isInBlock { ends.insert(end) }
+        }
+        return ends
+    }
+
+    /// What may be held is bounded: what NIO refuses passes as soon as it can be told.
+    @Test(
+        arguments: [
+            // Longer than any frame, or than a block of headers; in sum, too.
+            ([(6 as UInt8, 300_000)], 9), ([(1, 70_000)], 9), ([(5, 70_000)], 9),
+            ([(1, 40_000), (9, 30_000)], 40_018), ([(1, 5), (6, 8)], 23),
+            ([(UInt8, Int)](repeating: (9, 0), count: 1), 9),
+            ([(1, 0)] + [(UInt8, Int)](repeating: (9, 0), count: 40), 16 * 9),
+        ] as [([(UInt8, Int)], Int)])
+    func whatIsRefusedIsNotHeld(_ shapes: [(UInt8, Int)], _ first: Int) {
+        let all = shapes.flatMap {
+            Frame(kind: $0.0, payload: [UInt8](repeating: 0, count: $0.1)).bytes
+        }
+        let passed = pass(all.map { [$0] })
+        #expect(passed.first { !$0.isEmpty }?.count == first)
+        #expect(passed.flatMap { $0 } == all)
     }
 
     /// The frames with each byte of a joinable frame on its own.
@@ -156,6 +222,38 @@ import Testing
             let echoed = client.frames.filter { $0.kind == 0 && $0.stream == 3 }.map(\.payload)
             #expect(echoed.joined() == Bytes(body))
         }
+    }
+
+    /// A client that cuts what it sends where NIO would keep it: its connection takes no more for
+    /// that, however much it sends.
+    @Test(arguments: [(true, 5, true), (true, 5, false), (true, 9, true), (false, 9 + 5, true)])
+    func cutsCostNothing(_ isData: Bool, _ cut: Int, _ acknowledges: Bool) async throws {
+        try await withSite { loop, site, address, _ in
+            let client = try await H2Client(loop, address)
+            client.acknowledges = acknowledges
+            #expect(await eventually(loop) { client.has(4, 0) })
+            client.request(1, "POST", "/stall", ends: false)
+            #expect(await eventually(loop) { site.held.count == 1 })
+            site.held[0].setReading(true)
+            let payload = data(250_000)
+            let ping = Frame(kind: 6, stream: 0, payload: Array("pingping".utf8))
+            let unit = isData ? payload.bytes : ping.bytes + payload.bytes
+            var sent = 0
+            var grown = 0
+            for round in 0..<400 {
+                // The rest of what was begun, and the beginning of the next.
+                client.raw.send(Bytes(unit[(round == 0 ? 0 : cut)...] + unit[..<cut]))
+                sent += 250_000
+                try #require(await eventually(loop) { site.bodyBytes == sent })
+                if round == 40 { grown = residentBytes() }
+            }
+            #expect(residentBytes() - grown < 4 << 20)
+        }
+    }
+
+    private func residentBytes() -> Int {
+        let pages = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+        return (pages.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4_096
     }
 
     /// They count against the stream's window as they would alone.

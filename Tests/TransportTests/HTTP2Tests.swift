@@ -231,11 +231,7 @@ final class H2Client {
             let client = try await H2Client(loop, address, initialWindow: 10)
             client.grants = false
             client.request(1, "GET", "/hang", ends: true)
-            #expect(await eventually(loop) { site.held.count == 1 })
-            let exchange = site.held[0]
-            exchange.respond(200, [])
-            exchange.write([Bytes([UInt8](repeating: 0x61, count: 1 << 20))])
-            exchange.finish()
+            let exchange = try await site.respond(loop, bytes: 1 << 20)
             #expect(await eventually(loop) { client.data(1) == 10 })
             #expect(exchange.unsentBytes > 1 << 19)
             exchange.abort()
@@ -253,11 +249,7 @@ final class H2Client {
             #expect(await eventually(loop) { client.has(4, 0) })
             client.raw.link.setReading(false)
             client.request(1, "GET", "/hang", ends: true)
-            #expect(await eventually(loop) { site.held.count == 1 })
-            let exchange = site.held[0]
-            exchange.respond(200, [])
-            exchange.write([Bytes([UInt8](repeating: 0x61, count: 32 << 20))])
-            exchange.finish()
+            let exchange = try await site.respond(loop, bytes: 32 << 20)
             await loop.sleep(.milliseconds(100))
             #expect(exchange.unsentBytes > 1 << 20)
             exchange.abort()

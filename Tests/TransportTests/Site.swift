@@ -3,6 +3,7 @@
 import HTTP
 import Primitives
 import RPC
+import Testing
 import Transport
 
 /// A service with one path per behaviour.
@@ -47,6 +48,15 @@ final class Site: HTTPService {
             exchange.abort()
         default: held.append(exchange)
         }
+    }
+
+    /// Answers the one request that waits for a test, at once: with so many bytes.
+    func respond(_ loop: NIOLoop, bytes count: Int) async throws -> any HTTPExchange {
+        try #require(await eventually(loop) { held.count == 1 })
+        held[0].respond(200, [])
+        held[0].write([Bytes([UInt8](repeating: 0x61, count: count))])
+        held[0].finish()
+        return held[0]
     }
 
     func reply(_ exchange: any HTTPExchange, _ text: String) {

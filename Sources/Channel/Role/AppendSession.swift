@@ -106,7 +106,7 @@ final class AppendSession {
         state = .poisoned
         drop()
         let last = [seenIn, lastChunk].compactMap { $0 }.max()
-        sequencer.expose(.end(self, status, payload), until: last)
+        sequencer.end(self, status, payload, until: last)
     }
 
     // MARK: Replies

@@ -2,8 +2,8 @@
 
 internal import Log
 internal import Metadata
-internal import Observability
 internal import ObjectStorage
+internal import Observability
 package import Primitives
 package import RPC
 internal import Records
@@ -118,10 +118,11 @@ package final class ChannelRole: CallService {
             case .follow: follow(call, try FollowRequest(payload), parts)
             case .activate: activate(call, try ActivateRequest(payload), parts)
             case .refresh: refresh(call, try RefreshRequest(payload), parts)
-            case .drain: world.loop.spawn {
-                await self.drain()
-                call.end(.ok, Bytes())
-            }
+            case .drain:
+                world.loop.spawn {
+                    await self.drain()
+                    call.end(.ok, Bytes())
+                }
             case .fetch: call.end(.unknownMethod, Bytes())
             }
         } catch {

@@ -89,7 +89,10 @@ struct ChunkReplies {
 
     /// Forgets everything, and keeps room for as much.
     mutating func reset() {
-        if replies.capacity > Self.keptMax { return self = ChunkReplies() }
+        if replies.capacity > Self.keptMax {
+            self = ChunkReplies()
+            return
+        }
         heldCount = 0
         runs.removeAll(keepingCapacity: true)
         replies.removeAll(keepingCapacity: true)

@@ -183,26 +183,18 @@ final class LogWriter {
         retained[Int(chunk - first)].records.noteCommands(of: streamlet)
     }
 
-    /// Lets `exposure` leave once chunk `index` is stable: at once, if it is (or if nil).
-    func expose(_ exposure: Exposure, until index: ChunkIndex?) {
-        if limits.mutant == .rejectionUngated,
-            case .end(let session, .rejected, let payload) = exposure
-        {
-            return session.end(.rejected, payload)
+    /// Ends `session` once chunk `index` is stable: at once, if it is (or if nil).
+    func end(
+        _ session: AppendSession, _ status: Status, _ payload: Bytes, until index: ChunkIndex?
+    ) {
+        if limits.mutant == .rejectionUngated, status == .rejected {
+            return session.end(status, payload)
         }
+        let exposure = Exposure.end(session, status, payload)
         if hasFailed { return fail(exposure) }
         if limits.mutant == .ackBeforeStable { return release(exposure) }
-        if gate.hold(exposure, until: index, dependency: dependency(of: exposure)) {
+        if gate.hold(exposure, until: index, dependency: session.streamlet.dependency) {
             release(exposure)
-        }
-    }
-
-    private func dependency(of exposure: Exposure) -> Dependency? {
-        switch exposure {
-        case .records(let place): fragment(place)?.streamlet.dependency
-        case .replies(let index, let run):
-            replies[index].runs[Int(run)].session.streamlet.dependency
-        case .end(let session, _, _): session.streamlet.dependency
         }
     }
 

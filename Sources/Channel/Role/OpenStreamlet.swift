@@ -15,7 +15,7 @@ internal import Records
 /// streamlet has at all times. Records belong to the chunk that they are in (`ChunkRecords`), which
 /// leads from each fragment to the one before: of them a streamlet knows its newest. What few have
 /// at any one time, followers and waiters, is in `guests`.
-final class OpenStreamlet {
+final class OpenStreamlet: Identifiable {
     enum Phase: UInt8 {
         case open
         /// Takes no more batches: it is being flushed and closed in the metadata.
@@ -239,4 +239,9 @@ struct SequencerState {
             tail: tail, fencingToken: fencingToken, fencingTokenPosition: fence?.position ?? 0,
             trimPoint: trimPoint)
     }
+}
+
+extension StreamID: TableKey {
+    /// Ids of streams are random.
+    package var tableBits: UInt64 { id.high ^ id.low }
 }

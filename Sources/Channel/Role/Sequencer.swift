@@ -89,8 +89,11 @@ final class Sequencer {
         return .sequenced
     }
 
-    func expose(_ exposure: Exposure, until index: ChunkIndex?) {
-        log.expose(exposure, until: index)
+    /// Ends `session` once chunk `index` is stable: at once, if it is (or if nil).
+    func end(
+        _ session: AppendSession, _ status: Status, _ payload: Bytes, until index: ChunkIndex?
+    ) {
+        log.end(session, status, payload, until: index)
     }
 
     /// There may be room again.

@@ -21,7 +21,7 @@ final class StreamletTable {
     private let channel: ChannelID
     private let world: ChannelWorld
     private let limits: ChannelLimits
-    private var streamlets = StreamletIndex()
+    private var streamlets = ObjectTable<OpenStreamlet>()
     /// Claims under way: whoever asks meanwhile waits for the same answer.
     private var claiming: [StreamID: Signal<Void>] = [:]
     private(set) var closing: [OpenStreamlet] = []
@@ -163,7 +163,7 @@ final class StreamletTable {
     }
 
     func closeAll() {
-        for streamlet in streamlets.sorted { close(streamlet) }
+        for streamlet in sorted { close(streamlet) }
     }
 
     /// Begins to close what nobody has used for the dormancy time. To be called often, every
@@ -184,6 +184,8 @@ final class StreamletTable {
 
     private static let patrolMin = 1_024
 
+    private var sorted: [OpenStreamlet] { streamlets.all.sorted { $0.id < $1.id } }
+
     /// The metadata say closed: the streamlet is forgotten, and whoever is attached goes elsewhere.
     func closed(_ streamlet: OpenStreamlet) {
         precondition(streamlet.phase == .closing && streamlet.isSettled, "closed while in use")
@@ -196,11 +198,11 @@ final class StreamletTable {
 
     /// The channel is over: whoever is attached to anything goes elsewhere.
     func abandon() {
-        for streamlet in streamlets.sorted {
+        for streamlet in sorted {
             streamlet.phase = .closed
             release(streamlet)
         }
-        streamlets = StreamletIndex()
+        streamlets = ObjectTable()
         closing = []
     }
 

@@ -2,7 +2,7 @@
 
 internal import Metadata
 internal import ObjectStorage
-internal import Primitives
+package import Primitives
 internal import Records
 
 /// What cop is asked to do on the command line.
@@ -11,15 +11,16 @@ package enum ConsoleCommand: Equatable {
     case migrateSchema
     case status
     case listChannels
-    case listStreamlets(StreamPath?)
+    /// All that are open, or those of a stream, from the one below `after` on.
+    case listStreamlets(StreamPath?, after: StreamletNumber? = nil)
     case locate(StreamPath)
     case inspect(object: String)
     case doctor
     /// What bgtask answers, with the words to tell it.
     case tasks([String])
 
-    /// Reads the words besides the options.
-    package init(parsing words: [String]) throws(CommandError) {
+    /// Reads the words besides the options; `after` is the option of this name, or empty.
+    package init(parsing words: [String], after: String = "") throws(CommandError) {
         guard let verb = words.first else { throw CommandError(.usage, "no command is given") }
         var rest = words.dropFirst()
         switch verb {
@@ -28,10 +29,8 @@ package enum ConsoleCommand: Equatable {
         case "status": self = .status
         case "list-channels": self = .listChannels
         case "list-streamlets":
-            self = .listStreamlets(
-                try rest.popFirst().map { s throws(CommandError) in
-                    try StreamPath(s)
-                })
+            let path = try rest.popFirst().map { s throws(CommandError) in try StreamPath(s) }
+            self = .listStreamlets(path, after: try Self.cursor(after, in: path))
         case "locate": self = .locate(try StreamPath(try Self.operand(&rest, "s2://BASIN/STREAM")))
         case "inspect": self = .inspect(object: try Self.operand(&rest, "OBJECT"))
         case "doctor": self = .doctor
@@ -44,6 +43,17 @@ package enum ConsoleCommand: Equatable {
         guard rest.isEmpty else {
             throw CommandError(.usage, "\(verb): \(rest.joined(separator: " ")) is too much")
         }
+    }
+
+    private static func cursor(
+        _ text: String, in path: StreamPath?
+    ) throws(CommandError) -> StreamletNumber? {
+        if text.isEmpty { return nil }
+        guard let number = StreamletNumber(text) else {
+            throw CommandError(.usage, "--after: \"\(text)\" is no number of a streamlet")
+        }
+        if path == nil { throw CommandError(.usage, "--after needs s2://BASIN/STREAM") }
+        return number
     }
 
     private static func operand(

@@ -14,7 +14,7 @@ package struct Console {
     private let random: RandomSource
     private let streamletsMax: Int
 
-    /// `streamletsMax`: how many streamlets of one stream are told at most, the latest ones.
+    /// `streamletsMax`: how many streamlets of one stream are told at once, the latest ones.
     package init(
         loop: any Loop, metadata: any HousekeepingStore, buckets: [Bucket], random: RandomSource,
         streamletsMax: Int = 10_000
@@ -33,10 +33,10 @@ package struct Console {
             case .serve, .migrateSchema, .tasks: return []
             case .status: return [try await status(), try await leases()]
             case .listChannels: return [try await channels()]
-            case .listStreamlets(nil): return [try await openStreamlets()]
-            case .listStreamlets(let path?):
+            case .listStreamlets(nil, _): return [try await openStreamlets()]
+            case .listStreamlets(let path?, let after):
                 guard let found = try await lookup(path) else { throw Self.noSuch(path) }
-                return [try await streamlets(of: found.stream.id)]
+                return [try await streamlets(of: found.stream.id, after: after)]
             case .locate(let path):
                 guard let found = try await lookup(path) else { throw Self.noSuch(path) }
                 return [Self.location(found)]
@@ -121,12 +121,16 @@ package struct Console {
         return report
     }
 
-    private func streamlets(of stream: StreamID) async throws(MetadataError) -> Report {
+    private func streamlets(
+        of stream: StreamID, after: StreamletNumber?
+    ) async throws(MetadataError) -> Report {
         var report = Report(Self.streamletColumns)
-        let found = try await metadata.streamlets(of: stream, limit: streamletsMax + 1)
-        for streamlet in found.prefix(streamletsMax) { report.add(Self.row(streamlet)) }
-        if found.count > streamletsMax {
-            report.note = "these are the latest \(streamletsMax); the stream has earlier ones"
+        let found = try await metadata.streamlets(
+            of: stream, before: after, limit: streamletsMax + 1)
+        let told = found.prefix(streamletsMax)
+        for streamlet in told { report.add(Self.row(streamlet)) }
+        if found.count > told.count, let last = told.last {
+            report.note = "the stream has earlier ones: go on with --after \(last.number)"
         }
         return report
     }

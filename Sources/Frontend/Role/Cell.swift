@@ -3,8 +3,8 @@
 package import Metadata
 internal import Observability
 internal import Primitives
-package import Records
 internal import RPC
+package import Records
 
 /// Who a stream is and who has it: names to incarnations, and incarnations to channels.
 ///

@@ -19,6 +19,8 @@ final class ChannelDirectory {
     private var assigned: [ChannelID: Assigned] = [:]
     private var avoidedUntil: [ChannelID: Nanoseconds] = [:]
     private var isPolling = false
+    /// Hears of each list which channels were active, and when it was asked for.
+    var onList: ((_ active: Set<ChannelID>, _ askedAt: Nanoseconds) -> Void)?
     private var timer: Timer?
 
     private struct Assigned {
@@ -59,8 +61,10 @@ final class ChannelDirectory {
         guard !isPolling else { return }
         isPolling = true
         defer { isPolling = false }
+        let askedAt = world.loop.now
         do throws(MetadataError) {
             adopt(try await world.metadata.channels([.active]))
+            onList?(Set(rows.map(\.id)), askedAt)
         } catch {
             world.log.warning("channel_poll_failed", [("error", "\(error)")])
         }

@@ -4,8 +4,8 @@ internal import DequeModule
 internal import Metadata
 internal import Observability
 internal import Primitives
-internal import Records
 internal import RPC
+internal import Records
 
 /// A reader that stands at the tail of a stream and wants what comes.
 protocol FollowReader: AnyObject {
@@ -36,7 +36,18 @@ final class FollowHub {
     private unowned let path: DataPath
     private var follows: [StreamID: SharedFollow] = [:]
 
-    init(_ path: DataPath) { self.path = path }
+    init(_ path: DataPath) {
+        self.path = path
+        path.cell.directory.onList = { [weak self] in self?.channelsListed($0, askedAt: $1) }
+    }
+
+    /// What a dead channel had open is with others soon. One that is paused, or cut off, ends none
+    /// of its calls, and its connection would be given up some seconds later only.
+    private func channelsListed(_ active: Set<ChannelID>, askedAt: Nanoseconds) {
+        for (_, follow) in follows.sorted(by: { $0.key < $1.key }) {
+            follow.channelsListed(active, askedAt: askedAt)
+        }
+    }
 
     /// Lets `reader` in, at its position; calls it back at once or later.
     func join(_ reader: any FollowReader, _ lookup: StreamLookup, isOwnerDoubtful: Bool) {
@@ -85,6 +96,7 @@ private final class SharedFollow {
     /// How long a channel may take to grant a follow.
     private var grantTimer: Timer?
     private var owner: Owner?
+    private var followedAt: Nanoseconds = 0
     private var tailWaiters: [(StreamPosition) -> Void] = []
     private var tailAnswer: (tail: StreamPosition, askedAt: Nanoseconds)?
 
@@ -161,6 +173,7 @@ private final class SharedFollow {
             owner.address, .follow, request.encoded(), deadline: nil)
         self.call = call
         self.owner = owner
+        followedAt = path.world.loop.now
         call.onMessage = { [self] in received($0) }
         call.onEnd = { [self] in callEnded($0, $1) }
         grantTimer = path.world.loop.after(path.limits.callNanoseconds) { [weak self] in
@@ -236,6 +249,13 @@ private final class SharedFollow {
         } catch {
             path.world.log.error("bad_reply", [("method", "tail"), ("error", "\(error)")])
         }
+    }
+
+    func channelsListed(_ active: Set<ChannelID>, askedAt: Nanoseconds) {
+        // An older list may not know the channel yet.
+        guard let owner, askedAt > followedAt, !active.contains(owner.channel) else { return }
+        path.cell.forget(lookup.stream)
+        end(.lost)
     }
 
     private func callEnded(_ status: Status, _ payload: Bytes) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import Metadata
-package import Observability
 package import ObjectStorage
+package import Observability
 package import Primitives
 package import RPC
 

@@ -3,8 +3,8 @@
 internal import Metadata
 internal import Observability
 internal import Primitives
-internal import Records
 internal import RPC
+internal import Records
 
 /// Asks for a stream's tail and for plans: its channel while it has one, the metadata else.
 ///

@@ -5,8 +5,8 @@ internal import HTTP
 internal import Metadata
 internal import Observability
 internal import Primitives
-internal import Records
 internal import RPC
+internal import Records
 
 /// One read, from its start to its end: catch-up from objects, then the live tail.
 ///
@@ -321,7 +321,8 @@ final class ReadSession: FollowReader {
             }
             let cut = try limits.cut(run, within: bounds)
             // A single record is never too large for a batch of its own, but may be for this one.
-            let fits = cut.meteredBytes <= bounds.meteredBytesMax
+            let fits =
+                cut.meteredBytes <= bounds.meteredBytesMax
                 && cut.records.count <= bounds.storedBytesMax
             guard open.count == 0 || fits else {
                 rest = run

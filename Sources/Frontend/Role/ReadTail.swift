@@ -5,8 +5,8 @@ internal import HTTP
 internal import Metadata
 internal import Observability
 internal import Primitives
-internal import Records
 internal import RPC
+internal import Records
 
 /// A read at the tail: it follows, and falls out where its client is too slow.
 extension ReadSession {

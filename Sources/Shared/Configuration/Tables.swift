@@ -283,6 +283,11 @@ extension Setting where Value == String {
     package static var output: Setting {
         .choice("output", ["text", "json"], "text", "How commands print what they found.")
     }
+    package static var after: Setting {
+        .text(
+            "after", form: "cursor", "",
+            "Where a list goes on: behind what is named here, as a list that was cut says.")
+    }
 }
 
 extension Setting where Value == Nanoseconds {
@@ -340,8 +345,8 @@ extension SettingTable {
             ),
             ("cop list-channels", "Prints every channel that is not retired."),
             (
-                "cop list-streamlets [s2://BASIN/STREAM]",
-                "Prints streamlets: of a stream, or all open."
+                "cop list-streamlets [s2://BASIN/STREAM [--after CURSOR]]",
+                "Prints streamlets: of a stream, the latest first, or all open."
             ),
             ("cop locate s2://BASIN/STREAM", "Prints which channel owns a stream, and its state."),
             ("cop inspect OBJECT", "Decodes a chunk, a seal or a segment object."),
@@ -362,7 +367,7 @@ extension SettingTable {
             Setting.programs, Setting.zone, Setting.storageClass, Setting.leaseTTL,
             Setting.leaseMargin, Setting.adminListen, Setting.drainTimeout,
             Setting.superviseByStdin, Setting.logLevel,
-            Setting.output, Setting.isDryRun,
+            Setting.output, Setting.after, Setting.isDryRun,
         ])
 
     package static let all = [frontend, channel, cachey, bgtask, cop]

@@ -215,13 +215,15 @@ package struct SegmentIndex: Sendable {
     private func check(at offset: Int) throws(DecodeError) {
         var isSound = span.isEmpty == blocks.isEmpty && blocks.isEmpty == (recordsLength == 0)
         if let first = blocks.first, let last = blocks.last {
-            isSound = isSound && first.start == span.start && first.offset == 0
+            isSound =
+                isSound && first.start == span.start && first.offset == 0
                 && first.meteredBytesBefore == 0 && last.start.seqNum < span.endSeqNum
                 && last.start.timestamp <= span.lastTimestamp
                 && Int(last.offset) < recordsLength && last.meteredBytesBefore < span.meteredBytes
         }
         for (a, b) in zip(blocks, blocks.dropFirst()) {
-            isSound = isSound && a.start.seqNum < b.start.seqNum && a.offset < b.offset
+            isSound =
+                isSound && a.start.seqNum < b.start.seqNum && a.offset < b.offset
                 && a.start.timestamp <= b.start.timestamp
                 && a.meteredBytesBefore < b.meteredBytesBefore
         }

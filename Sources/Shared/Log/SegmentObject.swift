@@ -217,7 +217,8 @@ package struct SegmentObjectBuilder {
     /// Whether a segment with so many bytes of records surely fits.
     package func hasRoom(forRecords bytes: Int) -> Bool {
         let blocks = bytes / SegmentBlock.bytesTarget + 1
-        let overhead = blocks * SegmentBlock.byteCount + SegmentState.byteCountMax
+        let overhead =
+            blocks * SegmentBlock.byteCount + SegmentState.byteCountMax
             + SegmentIndex.footerBytes + SegmentPlacement.byteCount
         return placements.count < SegmentObject.segmentsMax
             && byteCount + bytes + overhead <= SegmentObject.byteCountMax
@@ -235,8 +236,9 @@ package struct SegmentObjectBuilder {
         walk.reset()
         for slice in slices { try walk.add(slice) }
         walk.finish()
-        guard let span = walk.span(stream: stream, streamlet: streamlet)
-            ?? state.map({ Self.emptySpan(stream, streamlet, $0.state.tail) })
+        guard
+            let span = walk.span(stream: stream, streamlet: streamlet)
+                ?? state.map({ Self.emptySpan(stream, streamlet, $0.state.tail) })
         else { throw DecodeError(.malformed("a segment without records or state"), at: 0) }
         let start = own.count
         let checksum = SegmentIndex.encodeEnd(

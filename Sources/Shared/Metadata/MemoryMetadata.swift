@@ -176,10 +176,11 @@ package final class MemoryMetadata: MetadataStore {
     }
 
     package func streamlets(
-        of stream: StreamID, limit: Int
+        of stream: StreamID, before: StreamletNumber?, limit: Int
     ) async throws(MetadataError) -> [Streamlet] {
         step { state in
-            (state.streams[stream]?.tenures ?? []).reversed().prefix(limit).map(\.streamlet)
+            (state.streams[stream]?.tenures ?? []).reversed().map(\.streamlet)
+                .filter { $0.number < before ?? .max }.prefix(limit).map(\.self)
         }
     }
 

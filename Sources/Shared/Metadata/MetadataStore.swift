@@ -91,8 +91,11 @@ package protocol MetadataStore: Sendable {
     func streamlets(
         of channel: ChannelID, _ states: Set<StreamletState>
     ) async throws(MetadataError) -> [Streamlet]
-    /// The latest `limit` streamlets of a stream, by number, the highest first.
-    func streamlets(of stream: StreamID, limit: Int) async throws(MetadataError) -> [Streamlet]
+    /// The latest `limit` streamlets of a stream, by number, the highest first: of those below
+    /// number `before`, if that is given.
+    func streamlets(
+        of stream: StreamID, before: StreamletNumber?, limit: Int
+    ) async throws(MetadataError) -> [Streamlet]
 
     // MARK: Reading
 

@@ -98,8 +98,8 @@ package struct DirectCalls: Sendable {
 }
 
 /// Memory that a disk can be given, cleared by nobody.
+// Safety: who takes a buffer out of the pool has it alone, and puts it back after its last use.
 private final class BlockBuffer: @unchecked Sendable {
-    // Safety: who takes a buffer out of the pool has it alone, and puts it back after its last use.
     let base = UnsafeMutableRawPointer.allocate(
         byteCount: DirectWriter.bufferBytes, alignment: DirectWriter.blockBytes)
 

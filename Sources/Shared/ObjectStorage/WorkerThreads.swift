@@ -55,8 +55,8 @@ package final class WorkerThreads: Sendable {
         }
         private let queue = Mutex(Queue())
         private let queuedMax: Int
-        // Safety: a semaphore may be raised and awaited by any thread; it outlives them all, for
-        // each holds this object.
+        // Any thread may raise and await a semaphore.
+        // Safety: it outlives the threads, each of which holds this object.
         nonisolated(unsafe) private let ready: UnsafeMutablePointer<sem_t>
 
         init(queuedMax: Int) {

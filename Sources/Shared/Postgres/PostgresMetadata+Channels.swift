@@ -113,9 +113,10 @@ extension PostgresMetadata {
     }
 
     package func streamlets(
-        of stream: StreamID, limit: Int
+        of stream: StreamID, before: StreamletNumber?, limit: Int
     ) async throws(MetadataError) -> [Streamlet] {
-        let values = [stream.description, String(limit)]
+        let end = before.map(UInt64.init) ?? UInt64(StreamletNumber.max) + 1
+        let values = [stream.description, String(limit), String(end)]
         let rows = try await ask(.streamletsOfStream, values).rows
         return try all(rows) { row throws(MetadataError) in try row.streamlet() }
     }

@@ -154,7 +154,7 @@ extension Statement {
         "streamlets_of_stream",
         """
         SELECT \(streamletColumns) FROM millrace.streamlet
-        WHERE stream = $1 ORDER BY number DESC LIMIT $2
+        WHERE stream = $1 AND number < $3::bigint ORDER BY number DESC LIMIT $2
         """)
 
     // MARK: Reading

@@ -9,11 +9,11 @@
 ///
 /// Three words wide, so that it fits an existential's inline buffer.
 ///
-/// Public, as nothing else in this project is, along with what reads and writes it: across modules,
+/// Public, as little else in this project is, along with what reads and writes it: across modules,
 /// Swift 6.3 neither inlines nor specialises what is `package`, not even where it is `@inlinable`,
 /// and these run several times per record.
+// Safety: nobody writes to the memory once a Bytes refers to it.
 public struct Bytes: @unchecked Sendable {
-    // Safety: nobody writes to the memory once a Bytes refers to it.
     public let owner: AnyObject?
     public let base: UnsafeRawPointer
     public let count: Int
@@ -56,8 +56,8 @@ public struct Bytes: @unchecked Sendable {
         self = text.withUTF8 { Bytes(copying: UnsafeRawBufferPointer($0)) }
     }
 
-    // Safety: one byte that is never read (every Bytes that points here is empty) nor freed.
     @usableFromInline
+    // Safety: one byte that is never read (every Bytes that points here is empty) nor freed.
     nonisolated(unsafe) static let nowhere = UnsafeRawPointer(
         UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1))
 
@@ -170,8 +170,8 @@ public final class ByteStorage: ManagedBuffer<Int, UInt8> {
     }
 
     /// No room at all.
-    // Safety: it has no bytes that could be written.
     @usableFromInline
+    // Safety: it has no bytes that could be written.
     nonisolated(unsafe) static let none = unsafeDowncast(
         ByteStorage.create(minimumCapacity: 1) { _ in 0 }, to: ByteStorage.self)
 

@@ -30,8 +30,8 @@ package protocol Loop: AnyObject, Sendable {
 }
 
 /// A scheduled piece of work that can still be called off, on its loop.
+// Safety: read and written on its loop only.
 package final class Timer: @unchecked Sendable {
-    // Safety: read and written on its loop only.
     private var onCancel: (() -> Void)?
     package private(set) var isCancelled = false
 
@@ -143,8 +143,8 @@ private final class Race<Value: Sendable> {
 }
 
 /// Carries a value of one loop through code that may run anywhere, back to that loop.
+// Safety: whoever makes one sees to it that `value` is touched on its loop only.
 package struct LoopBound<Value>: @unchecked Sendable {
-    // Safety: whoever makes one sees to it that `value` is touched on its loop only.
     package let value: Value
     package init(_ value: Value) { self.value = value }
 }

@@ -7,7 +7,7 @@ package import Primitives
 ///
 /// Everything that needs credit stands in `held`, in order, and leaves it as credit comes; with
 /// credit at hand nothing is held at all. The connection decides when; this class keeps count.
-package final class ConnectionCall: Call {
+package final class ConnectionCall: Call, Identifiable {
     @exclusivity(unchecked) package var onMessage: ((Bytes) -> Void)?
     package var onFinishedSending: (() -> Void)?
     package var onEnd: ((Status, Bytes) -> Void)?
@@ -45,7 +45,7 @@ package final class ConnectionCall: Call {
     let deadline: Nanoseconds?
     /// Who counts this call, and since when it goes.
     private let meter: (calls: CallMeter, start: Nanoseconds)?
-    private(set) var id: UInt64 = 0
+    package private(set) var id: UInt64 = 0
     @exclusivity(unchecked) private(set) var isOver = false
     /// Whether the open may have left this process.
     var isOpened = false

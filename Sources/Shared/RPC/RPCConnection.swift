@@ -53,7 +53,7 @@ package final class RPCConnection: LinkHandler {
     @exclusivity(unchecked) private var isFlushing = false
     @exclusivity(unchecked) private var flushing: Errand?
 
-    @exclusivity(unchecked) private(set) var calls = CallTable()
+    @exclusivity(unchecked) private(set) var calls = ObjectTable<ConnectionCall>()
     private var incomingCount = 0
     @exclusivity(unchecked) private var nextID: UInt64
     @exclusivity(unchecked) private var lastPeerID: UInt64 = 0

@@ -155,8 +155,9 @@ package struct PreparedRecords: Sequence {
             throw malformed("a prepared record is not canonical", at)
         }
         guard shape.meteredBytes == record.meteredBytes, shape.isCommand == record.isCommand,
-            record.timestamp != nil || (records.base + at).loadUnaligned(
-                fromByteOffset: 8, as: UInt64.self) == 0
+            record.timestamp != nil
+                || (records.base + at).loadUnaligned(
+                    fromByteOffset: 8, as: UInt64.self) == 0
         else { throw malformed("a prepared record's prefix contradicts its fields", at) }
         do throws(AppendInputError) {
             let fields = UnsafeRawBufferPointer(start: base, count: record.fields.count)

@@ -115,7 +115,8 @@ package struct WireFields {
 
     @inline(never)
     private func badVarint() -> DecodeError {
-        let isCut = bytes[offset...].prefix(Varint.lengthMax).allSatisfy { $0 >= 0x80 }
+        let isCut =
+            bytes[offset...].prefix(Varint.lengthMax).allSatisfy { $0 >= 0x80 }
             && bytes.count - offset < Varint.lengthMax
         return isCut ? truncated(offset) : error("varint beyond 64 bits", offset)
     }

@@ -62,9 +62,9 @@ extension CurlDriver {
     fileprivate static let isInitialised = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
 }
 
+// Safety: what is not locked belongs to the thread that `start` makes; `multi` is a constant,
+// and outlives the thread and every caller, for they hold this object.
 private final class CurlCore: @unchecked Sendable {
-    // Safety: what is not locked belongs to the thread that `start` makes; `multi` is a constant,
-    // and outlives the thread and every caller, for they hold this object.
     private struct Inbox {
         var submitted: [CurlTransfer] = []
         var hasCancelled = false

@@ -85,9 +85,9 @@ package struct CurlFailure: Error, Sendable, Equatable {
 }
 
 /// A request on its way. Touched by the driver's thread only, once it was submitted.
+// Safety: its creator writes it before it goes through the driver's locked inbox; after that
+// the driver's thread alone does. `isCancelled` is atomic.
 final class CurlTransfer: @unchecked Sendable {
-    // Safety: its creator writes it before it goes through the driver's locked inbox; after that
-    // the driver's thread alone does. `isCancelled` is atomic.
     typealias Waiter = UnsafeContinuation<Result<CurlReply, CurlFailure>, Never>
 
     let request: CurlRequest

@@ -125,7 +125,8 @@ private struct XMLParser {
         default: break
         }
         let number =
-            name.hasPrefix("#x") ? UInt32(name.dropFirst(2), radix: 16)
+            name.hasPrefix("#x")
+            ? UInt32(name.dropFirst(2), radix: 16)
             : name.hasPrefix("#") ? UInt32(name.dropFirst()) : nil
         guard let scalar = number.flatMap(Unicode.Scalar.init) else {
             throw bad("the unknown entity \(name)")

@@ -48,7 +48,7 @@ struct HTTP2Terms {
 /// bound before the acknowledgement, and ours are all wider than those that a client begins with.
 /// So NIO hears an acknowledgement right behind the client's first frame, and the client's own is
 /// left out. NIO also ends the connection for a single stream too many; it is told of more than
-/// the client is. Once the connection is open, short DATA frames are joined here.
+/// the client is. What it gets of frames goes through `HTTP2DataFrames`.
 final class HTTP2Opening: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias InboundOut = ByteBuffer
@@ -74,12 +74,13 @@ final class HTTP2Opening: ChannelDuplexHandler {
     private var terms: HTTP2Terms?
     /// The beginning of a frame's head.
     private var held = ByteBuffer()
-    private var dataFrames = HTTP2DataFrames()
+    private var dataFrames: HTTP2DataFrames
     private let scratch: HTTP2Scratch
 
     init(_ terms: HTTP2Terms, _ scratch: HTTP2Scratch) {
         self.terms = terms
         self.scratch = scratch
+        dataFrames = HTTP2DataFrames(headBytesMax: terms.headBytesMax)
     }
 
     /// Drops whatever comes from now on.
@@ -106,32 +107,42 @@ final class HTTP2Opening: ChannelDuplexHandler {
             }
         case .preface, .firstFrame, .firstSettings, .frames: break
         }
-        var bytes = unwrapInboundIn(data)
+        takeOpening(context: context, unwrapInboundIn(data))
+    }
+
+    private func takeOpening(context: ChannelHandlerContext, _ input: ByteBuffer) {
+        var bytes = input
         if held.readableBytes > 0 {
             held.writeBuffer(&bytes)
             bytes = held
             held = ByteBuffer()
         }
-        var passed = context.channel.allocator.buffer(
+        if case .preface(let left) = phase {
+            guard let preface = bytes.readSlice(length: min(left, bytes.readableBytes)) else {
+                return
+            }
+            let rest = left - preface.readableBytes
+            phase = rest > 0 ? .preface(rest) : .firstFrame
+            context.fireChannelRead(wrapInboundOut(preface))
+        }
+        var frames = context.channel.allocator.buffer(
             capacity: bytes.readableBytes + Self.acknowledgement.count)
-        while step(&bytes, into: &passed) {}
-        held = bytes
-        if passed.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(passed)) }
+        while step(&bytes, into: &frames) {}
+        // Less than a head, and not in the buffer that it came in.
+        held = ByteBuffer(bytes: bytes.readableBytesView)
+        joinFrames(frames) { context.fireChannelRead(wrapInboundOut($0)) }
     }
 
-    /// Passes on what can be told; false once there is nothing left, or too little.
-    private func step(_ bytes: inout ByteBuffer, into passed: inout ByteBuffer) -> Bool {
+    /// Takes on what can be told; false once there is nothing left, or too little.
+    private func step(_ bytes: inout ByteBuffer, into frames: inout ByteBuffer) -> Bool {
         func pass(_ left: Int) -> Int {
             guard var slice = bytes.readSlice(length: min(left, bytes.readableBytes)) else {
                 return left
             }
-            return left - passed.writeBuffer(&slice)
+            return left - frames.writeBuffer(&slice)
         }
         guard bytes.readableBytes > 0 else { return false }
         switch phase {
-        case .preface(let left):
-            let rest = pass(left)
-            phase = rest > 0 ? .preface(rest) : .firstFrame
         case .firstFrame:
             guard let head = Self.head(bytes) else { return false }
             // What is no SETTINGS is NIO's to refuse.
@@ -140,7 +151,7 @@ final class HTTP2Opening: ChannelDuplexHandler {
             let rest = pass(left)
             phase = .firstSettings(rest)
             guard rest == 0 else { break }
-            passed.writeBytes(Self.acknowledgement)
+            frames.writeBytes(Self.acknowledgement)
             phase = .frames(0)
         case .frames(0):
             guard let head = Self.head(bytes) else { return false }
@@ -149,17 +160,17 @@ final class HTTP2Opening: ChannelDuplexHandler {
             bytes.moveReaderIndex(forwardBy: head.bytes)
             phase = .open
         case .frames(let left): phase = .frames(pass(left))
-        case .open:
-            joinFrames(bytes) { passed.writeImmutableBuffer($0) }
-            bytes.moveReaderIndex(to: bytes.writerIndex)
-        case .closed: return false
+        case .open: _ = pass(bytes.readableBytes)
+        case .preface, .closed: return false
         }
         return true
     }
 
     private func joinFrames(_ bytes: ByteBuffer, _ pass: (ByteBuffer) -> Void) {
         scratch.lend { joined in
-            pass(dataFrames.join(bytes, into: &joined) ? joined : bytes)
+            var bytes = bytes
+            let passed = dataFrames.join(&bytes, into: &joined) ? joined : bytes
+            if passed.readableBytes > 0 { pass(passed) }
         }
     }
 

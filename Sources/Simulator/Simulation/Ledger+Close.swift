@@ -88,7 +88,9 @@ extension Ledger {
             let stream = await lookup(placement.span.stream)?.stream
             if let stream, stream.deletedMilliseconds == nil,
                 stream.state.tail.seqNum == placement.span.endSeqNum
-            { return true }
+            {
+                return true
+            }
         }
         return false
     }

@@ -147,9 +147,11 @@ final class Ledger {
     }
 
     private func willDelete(_ channel: ChannelID, _ index: ChunkIndex, _ key: String) async {
-        guard let row = await ask({ metadata throws(MetadataError) in
-            try await metadata.channel(channel)
-        }) else { return violate("G2: \(key) goes, whose channel never was") }
+        guard
+            let row = await ask({ metadata throws(MetadataError) in
+                try await metadata.channel(channel)
+            })
+        else { return violate("G2: \(key) goes, whose channel never was") }
         if let sealedAt = row.sealedAt, index >= sealedAt {
             return willDeleteEnd(of: row, sealedAt, index, key)
         }

@@ -79,8 +79,8 @@ package final class Scheduler {
 
 /// The loop of one simulated process, and the executor of its asynchronous work. When the process
 /// crashes, everything that is queued or due on it is dropped.
+// Safety: a simulation is one thread, and nothing in it outlives it.
 package final class SimLoop: Loop, TaskExecutor, @unchecked Sendable {
-    // Safety: a simulation is one thread, and nothing in it outlives it.
     fileprivate enum Item {
         case work(() -> Void)
         case job(UnownedJob)

@@ -30,8 +30,8 @@ final class SimPlatter {
 
 /// A disk as one cachey reaches it: it takes its time, refuses, and may write another byte than it
 /// was given without a word.
+// Safety: a simulation is one thread.
 final class SimDisk: PageDisk, @unchecked Sendable {
-    // Safety: a simulation is one thread.
     private let platter: SimPlatter
     private let loop: SimLoop
     private let random: RandomSource

@@ -6,8 +6,8 @@ package import Records
 
 /// The metadata of a simulated cell: the in-memory store behind a service that is slow, refuses,
 /// and loses replies. Background work and cacheys ask it in `SimMetadata+Housekeeping.swift`.
+// Safety: a simulation is one thread.
 package final class SimMetadata: MetadataStore, @unchecked Sendable {
-    // Safety: a simulation is one thread.
     package let inner: MemoryMetadata
     private let service: SimService
     /// Whose requests these are.
@@ -232,10 +232,10 @@ package final class SimMetadata: MetadataStore, @unchecked Sendable {
     }
 
     package func streamlets(
-        of stream: StreamID, limit: Int
+        of stream: StreamID, before: StreamletNumber?, limit: Int
     ) async throws(MetadataError) -> [Streamlet] {
         try await perform(mayHaveEffect: false) { store throws(MetadataError) in
-            try await store.streamlets(of: stream, limit: limit)
+            try await store.streamlets(of: stream, before: before, limit: limit)
         }
     }
 

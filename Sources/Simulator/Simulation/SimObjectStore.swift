@@ -5,8 +5,8 @@ package import Primitives
 
 /// A bucket of a simulated cell: the in-memory store behind a service that is slow, refuses, and
 /// loses replies.
+// Safety: a simulation is one thread.
 package final class SimObjectStore: ObjectStore, @unchecked Sendable {
-    // Safety: a simulation is one thread.
     package let inner: MemoryStore
     private let service: SimService
     /// Whose requests these are.

@@ -8,8 +8,7 @@ a failure of this script.
 import asyncio
 import sys
 
-from common import body, check, client, lines, run, say
-from s2_sdk import ReadLimit, SeqNum
+from common import BASIN, client, lines, read_whole, run, say
 
 NAME, COUNT, READERS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
@@ -17,14 +16,7 @@ NAME, COUNT, READERS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 async def read(is_over):
     while not is_over.is_set():
         async with client(attempts=1) as s2:
-            stream = s2.basin("cell-test-basin").stream(NAME)
-            due = 0
-            async for batch in stream.read_session(start=SeqNum(0), limit=ReadLimit(count=COUNT)):
-                for record in batch.records:
-                    check(record.seq_num == due, "expected", due, "got", record.seq_num)
-                    check(record.body == body(due), "body of", due)
-                    due += 1
-            check(due == COUNT, "read", due)
+            await read_whole(s2.basin(BASIN).stream(NAME), COUNT)
         say("READ")
 
 

@@ -7,7 +7,7 @@ import random
 import sys
 from datetime import timedelta
 
-from s2_sdk import S2, Endpoints, Retry, Timeout
+from s2_sdk import S2, Endpoints, ReadLimit, Retry, SeqNum, Timeout
 
 BASIN = "cell-test-basin"
 
@@ -46,6 +46,17 @@ def check(condition, *words):
         say("FAILED", *words)
         # At once, whoever waits for what.
         os._exit(1)
+
+
+async def read_whole(stream, count):
+    """Reads a stream's first `count` records, each of which must be as `body` tells."""
+    due = 0
+    async for batch in stream.read_session(start=SeqNum(0), limit=ReadLimit(count=count)):
+        for record in batch.records:
+            check(record.seq_num == due, "expected", due, "got", record.seq_num)
+            check(record.body == body(due), "body of", due)
+            due += 1
+    check(due == count, "read", due)
 
 
 async def lines():

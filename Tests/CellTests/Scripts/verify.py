@@ -3,8 +3,7 @@
 
 import sys
 
-from common import body, check, client, run, say, stream
-from s2_sdk import ReadLimit, SeqNum
+from common import check, client, read_whole, run, say, stream
 
 
 async def main():
@@ -13,14 +12,8 @@ async def main():
         read = await stream(s2, name)
         tail = await read.check_tail()
         check(tail.seq_num == count, "tail", tail)
-        expected = 0
-        async for batch in read.read_session(start=SeqNum(0), limit=ReadLimit(count=count)):
-            for record in batch.records:
-                check(record.seq_num == expected, "expected", expected, "got", record.seq_num)
-                check(record.body == body(expected), "body of", expected)
-                expected += 1
-        check(expected == count, "read", expected)
-        say("verified", expected)
+        await read_whole(read, count)
+        say("verified", count)
 
 
 run(main)
