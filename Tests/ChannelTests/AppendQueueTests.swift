@@ -14,7 +14,8 @@ import Testing
     }
 
     /// A channel with room for one chunk of 1 MiB besides the one whose PUT is held.
-    private func fullBench(_ adjust: (inout ChannelLimits) -> Void = { _ in }) async throws -> Bench {
+    private func fullBench(_ adjust: (inout ChannelLimits) -> Void = { _ in }) async throws -> Bench
+    {
         let bench = try await Bench {
             $0.inFlightChunksMax = 1
             $0.lingerNanoseconds = 0...0

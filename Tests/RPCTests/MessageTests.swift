@@ -14,7 +14,8 @@ import Testing
 
     @Test func fuzzAppends() throws {
         try fuzz([
-            AppendOpen(stream: stream, streamlet: 0), AppendOpen(stream: stream, streamlet: .max, isPatient: false),
+            AppendOpen(stream: stream, streamlet: 0),
+            AppendOpen(stream: stream, streamlet: .max, isPatient: false),
         ])
         let records = Bytes(repeatElement(7, count: 40))
         let token = String(repeating: "ü", count: Limits.fencingTokenBytesMax / 2)

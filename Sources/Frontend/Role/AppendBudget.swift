@@ -37,7 +37,8 @@ final class AppendBudget {
             share.users += 1
             return share
         }
-        let whole = shares[.basin(basin)]
+        let whole =
+            shares[.basin(basin)]
             ?? add(Share(.basin(basin), bytesMax: limits.basinInFlightBytesMax, of: process))
         whole.users += 1
         let share = add(
