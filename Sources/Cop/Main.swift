@@ -17,6 +17,8 @@ private enum CopProgram {
             switch command {
             case .serve:
                 try check(settings)
+                let sockets = settings[.rpcSockets]
+                if !sockets.isEmpty { try SocketFolder.prepare(sockets) }
                 Host.run(.cop, settings) { host in try await serve(host) }
             case .migrateSchema: try SchemaMigration.run(settings)
             case .tasks(let words): TaskProgram.become(words, settings)
