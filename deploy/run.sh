@@ -6,6 +6,9 @@
 #             Postgres' own user could not reach that)
 #   STORE     where records are kept: a folder (default DATA/objects), or
 #             s3://bucket/prefix?endpoint=…&region=…, with credentials in AWS_* variables
+#   MILLRACE_RPC_SOCKETS  the folder of the sockets by which the processes reach each other, so that
+#             no other user does (default DATA/rpc, where that path is short enough); empty for
+#             ports of TCP, as MILLRACE_RPC_HOST asks for too
 #   PROGRAMS  a folder with the programs; else they are built
 # Any MILLRACE_* variable of docs/configuration.md applies. Ctrl-C stops it; the data stays.
 set -euo pipefail
@@ -55,6 +58,14 @@ export MILLRACE_METADATA
 export MILLRACE_STORE=${STORE:-$DATA/objects}
 export MILLRACE_ROOT_TOKEN_FILE=${MILLRACE_ROOT_TOKEN_FILE:-$DATA/root-token}
 export MILLRACE_LOG_LEVEL=${MILLRACE_LOG_LEVEL:-notice}
+if [ -z "${MILLRACE_RPC_SOCKETS+set}" ] && [ -z "${MILLRACE_RPC_HOST:-}" ]; then
+    # The longest name of a socket; a path of one has at most 107 bytes.
+    if [ "$(printf %s "$DATA/rpc/channel-64" | wc -c)" -le 107 ]; then
+        export MILLRACE_RPC_SOCKETS=$DATA/rpc
+    else
+        say "the path of $DATA is too long for sockets: RPC is on ports, open to users of this host"
+    fi
+fi
 host=${MILLRACE_HOST:-127.0.0.1}
 endpoint=http://$host:${MILLRACE_FRONTEND_PORT:-8080}
 # A frontend is ready before there is any channel, and an append needs both.

@@ -18,6 +18,8 @@ private enum CopProgram {
             switch command {
             case .serve:
                 try check(settings)
+                let sockets = settings[.rpcSockets]
+                if !sockets.isEmpty { try SocketFolder.prepare(sockets) }
                 Host.run(.cop, settings) { host in try await serve(host) }
             case .migrateSchema:
                 Host.runOnce(.cop, settings) { host in await SchemaMigration.runOnce(on: host) }

@@ -162,7 +162,11 @@ final class Cell {
 
     /// The process that cop started to listen on the port.
     func processID(port: Int) throws -> pid_t {
-        let address = "127.0.0.1:\(port)"
+        try processID(address: "127.0.0.1:\(port)")
+    }
+
+    /// The process that cop started to listen at the address.
+    func processID(address: String) throws -> pid_t {
         let options = ["--listen", "--rpc-listen", "--admin-listen"]
         for process in processes() {
             for (option, value) in zip(process.words, process.words.dropFirst())
@@ -170,7 +174,7 @@ final class Cell {
                 return process.id
             }
         }
-        throw CellError("nothing listens on \(port)")
+        throw CellError("nothing listens at \(address)")
     }
 
     // MARK: What the cell says
@@ -207,12 +211,22 @@ final class Cell {
     func owner(
         of stream: String, basin: String = "cell-test-basin"
     ) throws -> (channel: Int, port: Int) {
+        let (channel, address) = try place(of: stream, basin: basin)
+        guard let port = address.split(separator: ":").last.flatMap({ Int($0) }) else {
+            throw CellError("no port: \(address)")
+        }
+        return (channel, port)
+    }
+
+    /// The channel that owns a stream, and where it is reached.
+    func place(
+        of stream: String, basin: String = "cell-test-basin"
+    ) throws -> (channel: Int, address: String) {
         let answer = try ask("locate", "s2://\(basin)/\(stream)")
         let object = try JSONSerialization.jsonObject(with: Data(answer.utf8)) as? [String: Any]
-        guard let channel = object?["channel"] as? Int, let address = object?["address"] as? String,
-            let port = address.split(separator: ":").last.flatMap({ Int($0) })
+        guard let channel = object?["channel"] as? Int, let address = object?["address"] as? String
         else { throw CellError("no owner: \(answer)") }
-        return (channel, port)
+        return (channel, address)
     }
 
     /// The sum of the samples whose names, or names and labels, begin so, of a process's metrics.
@@ -321,7 +335,7 @@ struct Ports {
         throw CellError("no free ports")
     }
 
-    private static func isFree(_ port: Int) -> Bool {
+    static func isFree(_ port: Int) -> Bool {
         let file = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(file) }
         var address = sockaddr_in()

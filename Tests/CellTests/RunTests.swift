@@ -22,6 +22,7 @@ struct RunTests {
             for round in 1...2 {
                 let cell = try place.run(make)
                 try place.useOnce(cell, records: round)
+                #expect(place.hasSockets)
                 // Nobody gets in between.
                 let second = try place.run(["deploy/run.sh"], ["DATA": place.data])
                 try waitUntil("the second one gives up") { !second.isRunning }
@@ -38,10 +39,12 @@ struct RunTests {
     @Test func onS3() throws {
         try withPlace { place in
             let (url, credentials) = try Cell.bucket(prefix: place.name)
-            let variables = ["DATA": place.data, "STORE": url].merging(credentials) { $1 }
+            let variables = ["DATA": place.data, "STORE": url, "MILLRACE_RPC_SOCKETS": ""]
+                .merging(credentials) { $1 }
             for round in 1...2 {
                 let cell = try place.run(["deploy/run.sh"], variables)
                 try place.useOnce(cell, records: round)
+                #expect(!place.hasSockets)
                 try place.interrupt(cell)
                 #expect(!cell.wasKilled && cell.exitCode == 0, "\(cell.exitCode)")
             }
@@ -117,6 +120,14 @@ private struct Place {
         let shell = try Program("/usr/bin/env", ["bash"], Cell.plainEnvironment, log: nil)
         try shell.tell(pasted + "\nexit")
         return try shell.finish(within: 60)
+    }
+
+    /// Whether RPC is on sockets that are closed to other users, and else on ports.
+    var hasSockets: Bool {
+        var found = stat()
+        let isThere = lstat("\(data)/rpc/channel-1", &found) == 0
+        #expect(Ports.isFree(ports.rpc + 1) == isThere)
+        return isThere && found.st_mode == S_IFSOCK | 0o600
     }
 
     /// Ctrl-C in a terminal goes to the whole group; afterwards nothing is left.

@@ -85,6 +85,38 @@ import Testing
         #expect(error?.description.contains(message) == true, "\(String(describing: error))")
     }
 
+    @Test func withSocketsRPCIsOnNoPort() throws {
+        let layout = try layout(Self.most + ["--rpc-sockets=/run/cell"])
+        try layout.check()
+        #expect(!layout.listeners.contains { $0.what.contains("RPC") })
+        let all = (1...64).map { layout.channel($0) } + (1...16).map { layout.cachey($0) }
+        var sockets: Set<String> = []
+        for words in all {
+            let at = try #require(words.firstIndex(of: "--rpc-listen"))
+            #expect(words[at + 1].hasPrefix("unix:/run/cell/"))
+            #expect(words[at + 2...at + 3] == ["--rpc-address", ""])
+            sockets.insert(words[at + 1])
+        }
+        #expect(sockets.count == 80)
+        // Ports that would collide are not used.
+        try self.layout(["--rpc-sockets=/run/cell", "--rpc-port=7500"]).check()
+    }
+
+    @Test func socketsThatCannotBeAreRefused() throws {
+        func refusal(_ options: [String]) throws -> String? {
+            let layout = try layout(options)
+            return #expect(throws: UsageError.self) { try layout.check() }?.description
+        }
+        let sockets = "--rpc-sockets=/" + String(repeating: "a", count: 97)
+        #expect(try refusal([sockets])?.contains("at most 107") == true)
+        // With fewer channels and cacheys their names are shorter.
+        try layout([String(sockets.dropLast()), "--channels=9"]).check()
+        #expect(try refusal([String(sockets.dropLast()), "--channels=10"]) != nil)
+        let both = try refusal(["--rpc-sockets=/run/cell", "--rpc-host=a.b"])
+        #expect(both?.contains("--rpc-sockets and --rpc-host exclude each other") == true)
+        #expect(throws: UsageError.self) { try layout(["--rpc-sockets=relative"]) }
+    }
+
     @Test func anotherAddressIsNoCollision() throws {
         try layout(["--tls-listen=10.0.0.1:8080"]).check()
         try layout(["--tls-listen=127.0.0.1:0", "--frontends=9"]).check()

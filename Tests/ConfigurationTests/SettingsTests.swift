@@ -2,6 +2,7 @@
 
 import Configuration
 import Foundation
+import Glibc
 import Primitives
 import Testing
 
@@ -52,6 +53,21 @@ private func parse(
     func nonsenseIsRefusedWithItsSource(_ arguments: [String], _ message: String) {
         let error = #expect(throws: UsageError.self) { try parse(.frontend, arguments, database) }
         #expect(error?.description.hasPrefix(message) == true, "\(String(describing: error))")
+    }
+
+    @Test func peersAreReachedByPortsAndSockets() throws {
+        let longest = "unix:/" + String(repeating: "a", count: 106)
+        for text in ["127.0.0.1:0", "[::1]:7401", "unix:7401", "unix:/a b:c", longest] {
+            #expect(try parse(.channel, ["--rpc-listen", text], database)[.rpcListen] == text)
+            #expect(try parse(.cachey, ["--rpc-address", text], database)[.rpcAddress] == text)
+        }
+        for text in ["", "7401", "unix:", "unix:relative", "/run/socket", longest + "a"] {
+            let error = #expect(throws: UsageError.self) {
+                try parse(.channel, ["--rpc-listen", text], database)
+            }
+            #expect(error?.description.contains("of at most 107 bytes") == true)
+        }
+        #expect(SocketPath.bytesMax == MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1)
     }
 
     @Test func theVariableIsNamedWhereItIsWrong() {

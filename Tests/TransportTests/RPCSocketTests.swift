@@ -30,12 +30,12 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
 }
 
 @Suite(.serialized) struct RPCSocketTests {
-    @Test func echoOverTCP() async throws {
+    @Test(arguments: Place.allCases) func echo(_ place: Place) async throws {
         try await onLoop { loop in
             let network = try NIONetwork(loop: loop)
             let server = RPCServer(
                 network: network, loop: loop, identity: channel, service: Echo())
-            let address = try await server.listen("127.0.0.1:0")
+            let address = try await server.listen(place.address())
             let client = client(loop, network)
             for size in [0, 1, 1_000, RPCLimits.openBytesMax] {
                 let payload = Bytes([UInt8](repeating: UInt8(size % 255), count: size))
@@ -51,12 +51,13 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
         }
     }
 
-    @Test func manyMegabytesStreamBothWays() async throws {
+    @Test(arguments: Place.allCases)
+    func manyMegabytesStreamBothWays(_ place: Place) async throws {
         try await onLoop { loop in
             let network = try NIONetwork(loop: loop)
             let server = RPCServer(
                 network: network, loop: loop, identity: channel, service: Echo())
-            let address = try await server.listen("127.0.0.1:0")
+            let address = try await server.listen(place.address())
             let client = client(loop, network)
             let call = client.call(address, .append, Bytes(), deadline: nil)
             let chunk = Bytes([UInt8](repeating: 5, count: 100_000))
@@ -94,17 +95,21 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
             let (status, _) = await client.unary(
                 "127.0.0.1:1", .tail, Bytes(), deadline: .seconds(5))
             #expect(status == .notConnected)
-            let (bad, _) = await client.unary("nonsense", .tail, Bytes(), deadline: .seconds(5))
-            #expect(bad == .notConnected)
+            let long = "unix:/" + String(repeating: "a", count: 200)
+            for address in ["nonsense", "unix:nonsense", "unix:/no/such/socket", long] {
+                let (bad, _) = await client.unary(address, .tail, Bytes(), deadline: .seconds(5))
+                #expect(bad == .notConnected)
+            }
         }
     }
 
-    @Test func garbageOnTheSocketIsCutOff() async throws {
+    @Test(arguments: Place.allCases)
+    func garbageOnTheSocketIsCutOff(_ place: Place) async throws {
         try await onLoop { loop in
             let network = try NIONetwork(loop: loop)
             let server = RPCServer(
                 network: network, loop: loop, identity: channel, service: Echo())
-            let address = try await server.listen("127.0.0.1:0")
+            let address = try await server.listen(place.address())
             let link = try await network.connect(address, timeout: .seconds(1))
             let log = LinkLog()
             link.handler = log
@@ -115,14 +120,15 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
         }
     }
 
-    @Test func mutualTLSAcceptsItsOwnAndRejectsStrangers() async throws {
+    @Test(arguments: Place.allCases)
+    func mutualTLSAcceptsItsOwnAndRejectsStrangers(_ place: Place) async throws {
         let mine = try Certificates()
         let theirs = try Certificates()
         try await onLoop { loop in
             let network = try NIONetwork(loop: loop, tls: mine.mutual)
             let server = RPCServer(
                 network: network, loop: loop, identity: channel, service: Echo())
-            let address = try await server.listen("127.0.0.1:0")
+            let address = try await server.listen(place.address())
             let friend = client(loop, network)
             let payload = Bytes([UInt8](repeating: 1, count: RPCLimits.openBytesMax))
             let (status, reply) = await friend.unary(

@@ -34,7 +34,7 @@ package struct CacheyWorld {
 /// A cachey's settings, each with its default.
 package struct CacheyLimits: Sendable {
     package var zone = "local"
-    /// `host:port` where readers reach this cachey.
+    /// `host:port` or `unix:/path` where readers reach this cachey.
     package var address: String
 
     /// The grain of everything. Readers of streams want parts of objects, at most 2 MiB in one step

@@ -36,7 +36,7 @@ package struct ChannelWorld {
 package struct ChannelLimits: Sendable {
     package var storageClass = "express"
     package var zone = "local"
-    /// `host:port` where other processes reach this channel.
+    /// `host:port` or `unix:/path` where other processes reach this channel.
     package var address: String
 
     /// A chunk is closed before it would grow beyond these.

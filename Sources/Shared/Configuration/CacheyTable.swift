@@ -7,7 +7,8 @@ extension Setting where Value == String {
         .address("listen", "127.0.0.1:8190", "Where HTTP clients fetch, and ask for /stats.")
     }
     package static var cacheyRPCListen: Setting {
-        .address("rpc-listen", "127.0.0.1:7481", "Where frontends reach this cachey.")
+        .peerAddress(
+            "rpc-listen", "127.0.0.1:7481", "Where frontends reach this cachey.")
     }
     package static var diskPath: Setting {
         .text(

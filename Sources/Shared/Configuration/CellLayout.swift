@@ -3,7 +3,8 @@
 /// Where each process that cop starts listens and keeps what is its own, by its number from 1.
 ///
 /// Ports count up from the settings that cop has, so far apart that as many processes as those
-/// settings allow never want the same one.
+/// settings allow never want the same one. Where there is a folder for them, RPC is on sockets in
+/// place of ports.
 package struct CellLayout: Sendable {
     /// Something that one process listens on.
     package struct Listener: Sendable, Equatable {
@@ -33,7 +34,7 @@ package struct CellLayout: Sendable {
 
     /// The options by which channel `number` differs from others, and so on.
     package func channel(_ number: Int) -> [String] {
-        rpcOptions(number) + admin(number)
+        rpcOptions(number, Self.channelSocket(number)) + admin(number)
     }
 
     package func frontend(_ number: Int) -> [String] {
@@ -46,12 +47,17 @@ package struct CellLayout: Sendable {
         [
             "--listen", address(settings[.cacheyPort] + number - 1),
             "--disk-path", diskPath(ofCachey: number),
-        ] + rpcOptions(Self.cacheyRPC + number) + admin(Self.cacheyAdmin + number)
+        ]
+            + rpcOptions(Self.cacheyRPC + number, Self.cacheySocket(number))
+            + admin(Self.cacheyAdmin + number)
     }
 
     package func bgtask(_ number: Int) -> [String] { admin(Self.bgtaskAdmin + number) }
 
-    private func rpcOptions(_ offset: Int) -> [String] {
+    private func rpcOptions(_ offset: Int, _ socket: String) -> [String] {
+        if hasSockets {
+            return ["--rpc-listen", path(socket).address, "--rpc-address", ""]
+        }
         let told = settings[.rpcHost]
         return [
             "--rpc-listen", address(rpc(offset)),
@@ -65,6 +71,13 @@ package struct CellLayout: Sendable {
 
     private func address(_ port: Int) -> String { "\(settings[.host]):\(port)" }
     private func rpc(_ offset: Int) -> Int { settings[.rpcPort] + offset }
+
+    private var hasSockets: Bool { !settings[.rpcSockets].isEmpty }
+    private func path(_ socket: String) -> SocketPath {
+        SocketPath("\(settings[.rpcSockets])/\(socket)")
+    }
+    private static func channelSocket(_ number: Int) -> String { "channel-\(number)" }
+    private static func cacheySocket(_ number: Int) -> String { "cachey-\(number)" }
 
     /// Only one process may use a folder. The first one's is the setting's own, so that a cell
     /// which gets a second cachey keeps what the first one has.
@@ -100,7 +113,7 @@ package struct CellLayout: Sendable {
         }
         let admin = settings[.adminPort]
         for number in 0..<settings[.channels] {
-            add("channel \(number + 1)'s RPC", rpc(number + 1))
+            if !hasSockets { add("channel \(number + 1)'s RPC", rpc(number + 1)) }
             add("channel \(number + 1)'s admin", admin + number + 1)
         }
         for number in 0..<settings[.frontends] {
@@ -112,7 +125,7 @@ package struct CellLayout: Sendable {
         }
         for number in 0..<settings[.cacheys] {
             add("cachey \(number + 1)'s HTTP", settings[.cacheyPort] + number)
-            add("cachey \(number + 1)'s RPC", rpc(Self.cacheyRPC + number + 1))
+            if !hasSockets { add("cachey \(number + 1)'s RPC", rpc(Self.cacheyRPC + number + 1)) }
             add("cachey \(number + 1)'s admin", admin + Self.cacheyAdmin + number + 1)
         }
         for number in 0..<settings[.bgtasks] {
@@ -121,8 +134,10 @@ package struct CellLayout: Sendable {
         return found
     }
 
-    /// Throws where two processes would listen on one port, or one on a port that cannot be.
+    /// Throws where two processes would listen on one port, or one on a port or a socket that
+    /// cannot be.
     package func check() throws(UsageError) {
+        try checkSockets()
         var users: [Int: [Listener]] = [:]
         for listener in listeners {
             guard listener.port <= 65_535 else {
@@ -137,6 +152,23 @@ package struct CellLayout: Sendable {
             }
             users[listener.port] = others + [listener]
         }
+    }
+
+    private func checkSockets() throws(UsageError) {
+        guard hasSockets else { return }
+        guard settings[.rpcHost].isEmpty else {
+            throw UsageError(
+                "\(Setting.rpcSockets.option) and \(Setting.rpcHost.option) exclude each other:"
+                    + " sockets are reached from this host only")
+        }
+        let sockets =
+            (0..<settings[.channels]).map { Self.channelSocket($0 + 1) }
+            + (0..<settings[.cacheys]).map { Self.cacheySocket($0 + 1) }
+        guard let path = sockets.map(path).first(where: { !$0.isShortEnough }) else { return }
+        throw UsageError(
+            "\(Setting.rpcSockets.option): \(path.path) has \(path.path.utf8.count) bytes, but a"
+                + " socket's path at most \(SocketPath.bytesMax); choose a shorter folder, or an"
+                + " empty one for ports")
     }
 
     /// The part of `docs/configuration.md` about ports.
@@ -157,6 +189,12 @@ package struct CellLayout: Sendable {
         | cachey n | `--cachey-port` + n - 1 (8190…8205) | `--rpc-port` + \(cacheyRPC) + n \
         (7481…7496) | `--admin-port` + \(cacheyAdmin) + n (7701…7716) |
         | bgtask n | | | `--admin-port` + \(bgtaskAdmin) + n (7751…7766) |
+
+        With `--rpc-sockets` the channels' and cacheys' RPC is on no port, but on the unix sockets
+        `channel-n` and `cachey-n` in that folder, whose paths may have
+        \(SocketPath.bytesMax) bytes. Nobody on another host reaches them: where the processes of \
+        one cell run on several
+        hosts, all of them use ports.
 
         """
     }

@@ -72,12 +72,31 @@ extension Setting where Value == String {
     /// `host:port`; with an empty fallback it may also be empty.
     package static func address(_ name: String, _ fallback: String?, _ help: String) -> Setting {
         Setting(name, form: "host:port", fallback: fallback, help: help) { text in
-            if text.isEmpty { return fallback == "" ? text : nil }
-            guard let colon = text.lastIndex(of: ":"), colon > text.startIndex,
-                let port = Int(text[text.index(after: colon)...]), (0...65_535).contains(port)
-            else { return nil }
-            return text
+            let isRight = text.isEmpty ? fallback == "" : hasPort(text)
+            return isRight ? text : nil
         }
+    }
+
+    /// Where a process reaches another one: `host:port` or `unix:/path`; with an empty fallback it
+    /// may also be empty.
+    package static func peerAddress(
+        _ name: String, _ fallback: String?, _ help: String
+    ) -> Setting {
+        let most = SocketPath.bytesMax
+        let form = "host:port, or unix: and an absolute path of at most \(most) bytes"
+        return Setting(name, form: form, fallback: fallback, help: help) { text in
+            let path = SocketPath(address: text)
+            let isRight =
+                text.isEmpty ? fallback == "" : path.map { $0.isShortEnough } ?? hasPort(text)
+            return isRight ? text : nil
+        }
+    }
+
+    private static func hasPort(_ text: String) -> Bool {
+        guard let colon = text.lastIndex(of: ":"), colon > text.startIndex,
+            let port = Int(text[text.index(after: colon)...])
+        else { return false }
+        return (0...65_535).contains(port)
     }
 }
 

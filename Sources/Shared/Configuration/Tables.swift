@@ -153,10 +153,11 @@ extension Setting where Value == Int {
 
 extension Setting where Value == String {
     package static var rpcListen: Setting {
-        .address("rpc-listen", "127.0.0.1:7401", "Where frontends reach this channel.")
+        .peerAddress(
+            "rpc-listen", "127.0.0.1:7401", "Where frontends reach this channel.")
     }
     package static var rpcAddress: Setting {
-        .address(
+        .peerAddress(
             "rpc-address", "", "The address that frontends are told; empty for the one listened on."
         )
     }
@@ -275,6 +276,14 @@ extension Setting where Value == String {
             "The address by which frontends are told to reach the processes that cop starts; empty"
                 + " for --host.")
     }
+    package static var rpcSockets: Setting {
+        Setting(
+            "rpc-sockets", form: "absolute folder", fallback: "",
+            help: "The folder, closed to other users, of unix sockets on which channels and cacheys"
+                + " listen in place of the ports of --rpc-port: only this user's processes on this"
+                + " host reach them then. It is made if it is missing. Empty for ports."
+        ) { $0.isEmpty || $0.hasPrefix("/") ? $0 : nil }
+    }
     package static var programs: Setting {
         .text(
             "programs", form: "folder", "",
@@ -362,6 +371,7 @@ extension SettingTable {
             Setting.metadata, Setting.store, Setting.storeTimeout, Setting.planWait,
             Setting.channels, Setting.frontends, Setting.cacheys,
             Setting.bgtasks, Setting.cacheyPort, Setting.host, Setting.rpcHost,
+            Setting.rpcSockets,
             Setting.frontendPort, Setting.rpcPort, Setting.adminPort, Setting.cellTLSListen,
             Setting.tlsCertificate, Setting.tlsKey, Setting.cellDiskPath, Setting.rootTokenFile,
             Setting.programs, Setting.zone, Setting.storageClass, Setting.leaseTTL,

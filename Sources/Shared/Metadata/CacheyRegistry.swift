@@ -29,8 +29,8 @@ package struct CacheyID: Hashable, Comparable, Sendable, CustomStringConvertible
 
 package struct CacheyRegistration: Sendable, Equatable {
     package var zone: String
-    /// `host:port` of the cachey's RPC server. Where it stays the same, so do the pages that
-    /// readers ask this cachey for.
+    /// `host:port` or `unix:/path` of the cachey's RPC server. Where it stays the same, so do the
+    /// pages that readers ask this cachey for.
     package var address: String
 
     package init(zone: String, address: String) {

@@ -61,7 +61,7 @@ package struct Stream: Sendable, Equatable {
 package struct Owner: Sendable, Hashable {
     package var streamlet: StreamletNumber
     package var channel: ChannelID
-    /// `host:port` of the channel's RPC server.
+    /// `host:port` or `unix:/path` of the channel's RPC server.
     package var address: String
     /// False once the channel is dead or gone: its streamlet waits for recovery.
     package var channelIsActive: Bool

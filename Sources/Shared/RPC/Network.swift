@@ -4,7 +4,8 @@ package import Primitives
 
 /// The network as a role sees it: byte links that arrive and are made. Confined to one loop.
 package protocol Network: AnyObject {
-    /// Accepts links at `address` (`host:port`, port 0 for any) until the listener is closed.
+    /// Accepts links at `address` (`host:port`, port 0 for any, or `unix:/path`) until the listener
+    /// is closed.
     func listen(
         _ address: String, accept: @escaping (any Link) -> Void
     ) async throws(NetworkError) -> any Listener
@@ -15,13 +16,13 @@ package protocol Network: AnyObject {
 }
 
 package protocol Listener: AnyObject {
-    /// `host:port` with the port that was bound.
+    /// `host:port` with the port that was bound, or `unix:/path`.
     var address: String { get }
     /// Stops accepting; accepted links live on.
     func close()
 }
 
-/// A reliable, ordered, two-way stream of bytes: a TCP connection. Confined to one loop.
+/// A reliable, ordered, two-way stream of bytes: a connection. Confined to one loop.
 package protocol Link: AnyObject {
     /// Set once, before control returns to the loop; bytes that came earlier are not lost.
     var handler: (any LinkHandler)? { get set }

@@ -29,7 +29,8 @@ package final class RPCServer {
     /// Calls that are open, over all connections.
     package var callCount: Int { connections.reduce(0) { $0 + $1.callCount } }
 
-    /// Accepts connections at `address` (`host:port`, port 0 for any); returns what was bound.
+    /// Accepts connections at `address` (`host:port`, port 0 for any, or `unix:/path`); returns
+    /// what was bound.
     @discardableResult
     package func listen(_ address: String) async throws(NetworkError) -> String {
         let listener = try await network.listen(address) { [weak self] link in

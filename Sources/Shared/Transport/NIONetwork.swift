@@ -6,7 +6,7 @@ internal import NIOSSL
 package import Primitives
 package import RPC
 
-/// TCP on one loop, with mutual TLS where files are given.
+/// TCP and unix domain sockets on one loop, with mutual TLS where files are given.
 package final class NIONetwork: Network {
     private let loop: NIOLoop
     private let tls: NIOSSLContext?
@@ -20,35 +20,65 @@ package final class NIONetwork: Network {
     package func listen(
         _ address: String, accept: @escaping (any Link) -> Void
     ) async throws(NetworkError) -> any Listener {
-        let (host, port) = try SocketOptions.split(address)
+        guard let path = try SocketFile.path(of: address) else {
+            let (host, port) = try SocketOptions.split(address)
+            let channel = try await server(accept, SocketOptions.server(loop))
+                .bind(host: host, port: port).value("listening at \(address)")
+            return NIOListener(channel, SocketOptions.address(of: channel, host: host))
+        }
+        let (file, descriptor) = try await SocketFile.listen(path, loop)
+        do throws(NetworkError) {
+            let channel = try await server(accept, SocketOptions.server(loop, isTCP: false))
+                .withBoundSocket(descriptor).value("listening at \(address)")
+            return NIOListener(channel, address, file)
+        } catch {
+            file.remove()
+            throw error
+        }
+    }
+
+    private func server(
+        _ accept: @escaping (any Link) -> Void, _ bootstrap: ServerBootstrap
+    ) -> ServerBootstrap {
         let loop = self.loop
         let tls = self.tls
         let accept = LoopBound(accept)
-        let channel = try await SocketOptions.server(loop)
-            .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let pipeline = channel.pipeline.syncOperations
-                    if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
-                    // A server's memory may be wanted again, as the slabs of a channel are.
-                    let link = NIOLink(channel, loop, copiesAll: true)
-                    try pipeline.addHandler(link)
-                    link.onActive = { [unowned link] in accept.value(link) }
-                }
+        return bootstrap.childChannelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                let pipeline = channel.pipeline.syncOperations
+                if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
+                // A server's memory may be wanted again, as the slabs of a channel are.
+                let link = NIOLink(channel, loop, copiesAll: true)
+                try pipeline.addHandler(link)
+                link.onActive = { [unowned link] in accept.value(link) }
             }
-            .bind(host: host, port: port).value("listening at \(address)")
-        return NIOListener(channel, SocketOptions.address(of: channel, host: host))
+        }
     }
 
     package func connect(
         _ address: String, timeout: Nanoseconds
     ) async throws(NetworkError) -> any Link {
-        let (host, port) = try SocketOptions.split(address)
+        let link = Box<NIOLink>()
+        let what = "connecting to \(address)"
+        if let path = try SocketFile.path(of: address) {
+            _ = try await client(link, timeout, SocketOptions.client(loop, isTCP: false))
+                .connect(to: SocketAddress(SocketFile.address(path))).value(what)
+        } else {
+            let (host, port) = try SocketOptions.split(address)
+            _ = try await client(link, timeout, SocketOptions.client(loop))
+                .connect(host: host, port: port).value(what)
+        }
+        guard let made = link.value else { throw NetworkError("no channel for \(address)") }
+        return made
+    }
+
+    private func client(
+        _ link: Box<NIOLink>, _ timeout: Nanoseconds, _ bootstrap: ClientBootstrap
+    ) -> ClientBootstrap {
         let loop = self.loop
         let tls = self.tls
-        let link = Box<NIOLink>()
         let bound = LoopBound(link)
-        _ = try await SocketOptions.client(loop)
-            .connectTimeout(.nanoseconds(timeout))
+        return bootstrap.connectTimeout(.nanoseconds(timeout))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
@@ -61,9 +91,6 @@ package final class NIONetwork: Network {
                     try pipeline.addHandler(link)
                 }
             }
-            .connect(host: host, port: port).value("connecting to \(address)")
-        guard let made = link.value else { throw NetworkError("no channel for \(address)") }
-        return made
     }
 
     private final class Box<Value> {
@@ -74,16 +101,23 @@ package final class NIONetwork: Network {
 final class NIOListener: Listener {
     let address: String
     private let channel: any Channel
+    /// Until it is removed.
+    private var file: SocketFile?
 
-    init(_ channel: any Channel, _ address: String) {
+    init(_ channel: any Channel, _ address: String, _ file: SocketFile? = nil) {
         self.channel = channel
         self.address = address
+        self.file = file
     }
 
-    func close() { channel.close(promise: nil) }
+    func close() {
+        file?.remove()
+        file = nil
+        channel.close(promise: nil)
+    }
 }
 
-/// A TCP connection, as the last handler of its channel. Reads begin once somebody listens.
+/// A connection, as the last handler of its channel. Reads begin once somebody listens.
 final class NIOLink: ChannelInboundHandler, Link {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer

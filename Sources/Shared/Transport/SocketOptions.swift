@@ -13,34 +13,38 @@ enum SocketOptions {
     /// Reads per wake-up, so that one busy socket does not starve the others.
     static let readsMax: UInt = 4
 
-    static func server(_ loop: NIOLoop) -> ServerBootstrap {
-        ServerBootstrap(group: loop.eventLoop)
-            .serverChannelOption(.backlog, value: 1_024)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+    /// `isTCP` is false for sockets to whom the options of TCP mean nothing.
+    static func server(_ loop: NIOLoop, isTCP: Bool = true) -> ServerBootstrap {
+        let server = ServerBootstrap(group: loop.eventLoop)
             .serverChannelOption(.maxMessagesPerRead, value: 16)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(AcceptPause())
                 }
             }
+            .childChannelOption(.recvAllocator, value: receiving)
+            .childChannelOption(.maxMessagesPerRead, value: readsMax)
+            .childChannelOption(.writeBufferWaterMark, value: writeMarks)
+            .childChannelOption(.autoRead, value: false)
+        guard isTCP else { return server }
+        return
+            server
+            .serverChannelOption(.backlog, value: 1_024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelOption(.tcpOption(keepIdle), value: 60)
             .childChannelOption(.tcpOption(keepInterval), value: 15)
             .childChannelOption(.tcpOption(keepCount), value: 4)
-            .childChannelOption(.recvAllocator, value: receiving)
-            .childChannelOption(.maxMessagesPerRead, value: readsMax)
-            .childChannelOption(.writeBufferWaterMark, value: writeMarks)
-            .childChannelOption(.autoRead, value: false)
     }
 
-    static func client(_ loop: NIOLoop) -> ClientBootstrap {
-        ClientBootstrap(group: loop.eventLoop)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+    static func client(_ loop: NIOLoop, isTCP: Bool = true) -> ClientBootstrap {
+        let client = ClientBootstrap(group: loop.eventLoop)
             .channelOption(.recvAllocator, value: receiving)
             .channelOption(.maxMessagesPerRead, value: readsMax)
             .channelOption(.writeBufferWaterMark, value: writeMarks)
             .channelOption(.autoRead, value: false)
+        return isTCP ? client.channelOption(.tcpOption(.tcp_nodelay), value: 1) : client
     }
 
     // Of tcp.h: a peer that vanished is noticed after two minutes of silence.
