@@ -12,7 +12,7 @@ import Testing
         "Log": ["Primitives", "Records"],
         "Observability": ["Primitives", "Logging", "CSupport"],
         // The folder store is made of system calls.
-        "ObjectStorage": ["Primitives", "Glibc", "Synchronization"],
+        "ObjectStorage": ["Primitives", "CSupport", "Glibc", "Synchronization"],
         "Metadata": ["Primitives", "Records", "Synchronization"],
         "Configuration": ["Primitives"],
         "RPC": ["Primitives", "Records", "DequeModule"],

@@ -27,6 +27,8 @@ struct OpenChunk {
     var isDue = false
 
     var isEmpty: Bool { records.isEmpty }
+    /// Something will close it in time.
+    var isPlanned: Bool { isDue || dueAt < .max }
     var fragmentCount: Int { records.fragments.count + unannounced.count }
 }
 

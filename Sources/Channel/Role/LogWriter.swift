@@ -29,6 +29,7 @@ final class LogWriter {
     // access below is over before anything is called that could come back here.
     @exclusivity(unchecked) private var window: LogWindow
     private var linger: Linger
+    private let puts: ChunkPuts
     @exclusivity(unchecked) private var open = OpenChunk()
     @exclusivity(unchecked) private var slabs = SlabRing()
     /// Closes the open chunk at the end of this turn of the loop, so that one burst of appends
@@ -76,7 +77,10 @@ final class LogWriter {
         window = LogWindow(widthMax: limits.inFlightChunksMax)
         linger = Linger(bounds: limits.lingerNanoseconds, width: limits.inFlightChunksMax)
         metrics = LogMetrics(world.metrics)
+        puts = ChunkPuts(
+            world.buckets[0].store, world.loop, world.random, limits.putBackoff)
         open.overhead = overhead
+        puts.onEnd = { [weak self] in self?.ended($0, $1) }
         closingSoon = Errand(on: world.loop) { [weak self] in self?.closeIfPossible() }
         closingLater = Errand(on: world.loop) { [weak self] in self?.closeIfDue() }
         world.metrics.gauge("chunks_in_flight", help: "Chunks whose PUT is under way.") {
@@ -132,15 +136,13 @@ final class LogWriter {
     ) {
         let bytes = batch.storedBytes
         if !fits(bytes) { close() }
-        let now = world.loop.now
-        if open.isEmpty { open.firstAppendAt = now }
+        if open.isEmpty { open.firstAppendAt = world.loop.now }
         let offset = slabs.reserve(bytes)
         batch.write(to: slabs.current.base + offset)
         let index = window.nextIndex
         let isNew = open.records.add(
             batch, in: slabs.current, at: offset, to: streamlet, chunk: index)
         if isNew { begin(streamlet, in: index) }
-        streamlet.touchedAt = now
         open.bytes += bytes
         if isNew { open.overhead = overhead }
         open.recordCount += batch.count
@@ -148,11 +150,12 @@ final class LogWriter {
         let run = joinRun(of: session, in: index)
         replies.open.add(start: batch.start, end: batch.end, messageBytes: messageBytes, to: run)
         if limits.mutant == .ackBeforeStable { release(.replies(index, run: run)) }
-        closeWhenDue(now)
+        if open.bytes >= limits.chunkBytesTarget || !open.isPlanned { closeWhenDue() }
     }
 
     /// The open chunk, whose index is `index`, has records of the streamlet from now on.
     private func begin(_ streamlet: OpenStreamlet, in index: ChunkIndex) {
+        streamlet.touchedAt = world.loop.now
         if !streamlet.isAnnounced {
             streamlet.isAnnounced = true
             open.unannounced.append(streamlet)
@@ -237,10 +240,11 @@ final class LogWriter {
 
     // MARK: Closing
 
-    private func closeWhenDue(_ now: Nanoseconds) {
+    private func closeWhenDue() {
         guard !open.isEmpty, !window.isFull, !hasFailed else { return }
         if open.bytes >= limits.chunkBytesTarget { return close() }
         if open.isDue { return }
+        let now = world.loop.now
         let due = open.firstAppendAt + linger.delay(inFlight: window.count)
         if due <= now {
             open.isDue = true
@@ -335,19 +339,14 @@ final class LogWriter {
         let key = LogKeys.chunk(channel, index)
         metrics.puts.add()
         metrics.putBytes.add(byteCount(body))
-        world.loop.spawn { [weak self] in
-            guard let self else { return }
-            do throws(StoreError) {
-                let outcome = try await world.buckets[0].store.putOnce(
-                    key, body, identity: ChunkHeader.identity, loop: world.loop,
-                    random: world.random, backoff: limits.putBackoff)
-                switch outcome {
-                case .stored: stored(index)
-                case .occupied: fail("chunk \(index) is occupied: the log was sealed")
-                }
-            } catch {
-                fail("chunk \(index) cannot be stored: \(error)")
-            }
+        puts.begin(index, key, body)
+    }
+
+    private func ended(_ index: ChunkIndex, _ put: Result<PutOnceOutcome, StoreError>) {
+        switch put {
+        case .success(.stored): stored(index)
+        case .success(.occupied): fail("chunk \(index) is occupied: the log was sealed")
+        case .failure(let error): fail("chunk \(index) cannot be stored: \(error)")
         }
     }
 
@@ -368,7 +367,7 @@ final class LogWriter {
         metrics.putDuration.record(took)
         for index in before..<stableEnd { becameStable(index) }
         if stableEnd > before { onStable(stableEnd) }
-        closeWhenDue(world.loop.now)
+        closeWhenDue()
     }
 
     private func becameStable(_ index: ChunkIndex) {
@@ -382,6 +381,7 @@ final class LogWriter {
         hasFailed = true
         closing?.timer.cancel()
         closing = nil
+        puts.end()
         gate.fail { fail($0) }
         onFailure(reason)
     }

@@ -105,30 +105,3 @@ private final class BlockBuffer: @unchecked Sendable {
 
     deinit { base.deallocate() }
 }
-
-/// The bytes of several parts, one after another.
-private struct PartReader {
-    private let parts: [Bytes]
-    private var part = 0
-    private var offset = 0
-
-    init(_ parts: [Bytes]) { self.parts = parts }
-
-    /// Copies the next `count` bytes, which there must be.
-    mutating func copy(_ count: Int, to target: UnsafeMutableRawPointer) {
-        var copied = 0
-        while copied < count {
-            let rest = parts[part].dropFirst(offset).prefix(count - copied)
-            rest.withUnsafeBytes { bytes in
-                UnsafeMutableRawBufferPointer(start: target + copied, count: bytes.count)
-                    .copyMemory(from: bytes)
-            }
-            copied += rest.count
-            offset += rest.count
-            if offset == parts[part].count {
-                part += 1
-                offset = 0
-            }
-        }
-    }
-}

@@ -7,13 +7,21 @@
 /// for themselves, all other bytes (and a dot at a name's start) for `%` and two digits. A segment
 /// of more than 80 bytes is cut into folders of 80, each marked by a `+` at its end. So every key
 /// has a path, no two keys share one, and no name is longer than a file system allows.
-struct FolderPath: Equatable {
-    /// The object's folder, relative to the store's; empty for that itself.
-    let directory: String
-    let file: String
-
+struct FolderPath {
     /// The file, relative to the store's folder.
-    var whole: String { directory.isEmpty ? file : "\(directory)/\(file)" }
+    let whole: String
+    /// Where its name begins.
+    private let nameStart: Int
+
+    /// The object's folder, relative to the store's; empty for that itself.
+    var directory: Substring {
+        whole[..<whole.utf8.index(whole.startIndex, offsetBy: max(nameStart - 1, 0))]
+    }
+
+    /// Calls `body` with the file's name in its folder.
+    func withName<R>(_ body: (UnsafePointer<CChar>) -> R) -> R {
+        whole.withCString { body($0 + nameStart) }
+    }
 
     /// The longest name without escapes, in bytes.
     static let pieceBytesMax = 80
@@ -23,34 +31,22 @@ struct FolderPath: Equatable {
 
     /// The path of a valid key.
     init(key: String) {
-        var path: [UInt8] = []
-        path.reserveCapacity(key.utf8.count + 8)
         var nameStart = 0
-        var segmentBytes = 0
-        for byte in key.utf8 {
-            if byte == UInt8(ascii: "/") {
-                path.append(byte)
-                nameStart = path.count
-                segmentBytes = 0
-                continue
-            }
-            if segmentBytes == Self.pieceBytesMax {
-                path.append(Self.continuedMark)
-                path.append(UInt8(ascii: "/"))
-                nameStart = path.count
-                segmentBytes = 0
-            }
-            Self.escape(byte, isFirst: path.count == nameStart, into: &path)
-            segmentBytes += 1
+        // One piece of memory, as a put's path is made for it alone.
+        let length = key.utf8.count
+        let most = 3 * length + 2 * (length / Self.pieceBytesMax) + 1
+        whole = String(unsafeUninitializedCapacity: most) { text in
+            var path = PathWriter(text)
+            path.write(key)
+            nameStart = path.nameStart
+            return path.count
         }
-        path.append(Self.objectMark)
-        directory = String(decoding: path[..<max(nameStart - 1, 0)], as: UTF8.self)
-        file = String(decoding: path[nameStart...], as: UTF8.self)
+        self.nameStart = nameStart
     }
 
     /// The folder that holds all keys that begin with `prefix`, which ends in a slash or is empty.
     static func directory(ofPrefix prefix: String) -> String {
-        prefix.isEmpty ? "" : FolderPath(key: prefix + "x").directory
+        prefix.isEmpty ? "" : String(FolderPath(key: prefix + "x").directory)
     }
 
     /// What a name in a folder stands for.
@@ -77,13 +73,50 @@ struct FolderPath: Equatable {
     private static let objectMark = UInt8(ascii: "@")
     private static let continuedMark = UInt8(ascii: "+")
 
-    private static func escape(_ byte: UInt8, isFirst: Bool, into path: inout [UInt8]) {
-        if isPlain(byte), !(isFirst && byte == UInt8(ascii: ".")) {
-            path.append(byte)
-        } else {
-            path.append(UInt8(ascii: "%"))
-            path.append(PercentCoding.digits[Int(byte >> 4)])
-            path.append(PercentCoding.digits[Int(byte & 15)])
+    /// Writes a path where there is room for it.
+    private struct PathWriter {
+        private let text: UnsafeMutableBufferPointer<UInt8>
+        private(set) var count = 0
+        private(set) var nameStart = 0
+        private var segmentBytes = 0
+
+        init(_ text: UnsafeMutableBufferPointer<UInt8>) { self.text = text }
+
+        mutating func write(_ key: String) {
+            for byte in key.utf8 {
+                if byte == UInt8(ascii: "/") {
+                    beginName()
+                    continue
+                }
+                if segmentBytes == pieceBytesMax {
+                    append(continuedMark)
+                    beginName()
+                }
+                escape(byte)
+                segmentBytes += 1
+            }
+            append(objectMark)
+        }
+
+        private mutating func beginName() {
+            append(UInt8(ascii: "/"))
+            nameStart = count
+            segmentBytes = 0
+        }
+
+        private mutating func escape(_ byte: UInt8) {
+            if isPlain(byte), !(count == nameStart && byte == UInt8(ascii: ".")) {
+                append(byte)
+            } else {
+                append(UInt8(ascii: "%"))
+                append(PercentCoding.digits[Int(byte >> 4)])
+                append(PercentCoding.digits[Int(byte & 15)])
+            }
+        }
+
+        private mutating func append(_ byte: UInt8) {
+            text[count] = byte
+            count += 1
         }
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CSupport
 internal import Glibc
 internal import Primitives
 private import Synchronization
@@ -57,8 +58,8 @@ final class FolderTree: Sendable {
             do throws(FolderError) {
                 let result =
                     ifAbsent
-                    ? try create(path.file, in: directory, body)
-                    : try replace(path.file, in: directory, body)
+                    ? try create(path, in: directory, body)
+                    : try replace(path, in: directory, body)
                 isLinked = result == .created
                 if isDurable { try directory.sync() }
                 return result
@@ -118,10 +119,9 @@ final class FolderTree: Sendable {
         let path = FolderPath(key: key)
         var isUnlinked = false
         do throws(FolderError) {
-            let directory = try OpenFile.directory(path.directory, in: root)
-            guard unlinkat(directory.descriptor, path.file, 0) == 0 else {
-                throw FolderError("unlink")
-            }
+            let directory = try OpenFile.directory(String(path.directory), in: root)
+            let code = path.withName { unlinkat(directory.descriptor, $0, 0) }
+            guard code == 0 else { throw FolderError("unlink") }
             isUnlinked = true
             if isDurable { try directory.sync() }
         } catch {
@@ -147,43 +147,46 @@ final class FolderTree: Sendable {
     }
 
     private func create(
-        _ name: String, in directory: OpenFile, _ body: [Bytes]
+        _ path: FolderPath, in directory: OpenFile, _ body: [Bytes]
     ) throws(FolderError) -> PutResult {
         guard let file = try namelessFile(in: directory) else {
-            return try createNamed(name, in: directory, body)
+            return try createNamed(path, in: directory, body)
         }
         try write(body, to: file)
-        // The way to give a nameless file a name that needs no privilege; see open(2).
-        let own = "/proc/self/fd/\(file.descriptor)"
-        if linkat(AT_FDCWD, own, directory.descriptor, name, AT_SYMLINK_FOLLOW) == 0 {
-            return .created
+        let code = path.withName {
+            millrace_link_nameless(file.descriptor, directory.descriptor, $0)
         }
+        if code == 0 { return .created }
         let error = FolderError("link")
         if error.isPresent { return .exists }
         // Without /proc the link fails like one into a folder that was removed: the other way
         // tells the two apart.
         guard error.isUnsupported else { throw error }
-        return try createNamed(name, in: directory, body)
+        return try createNamed(path, in: directory, body)
     }
 
     private func createNamed(
-        _ name: String, in directory: OpenFile, _ body: [Bytes]
+        _ path: FolderPath, in directory: OpenFile, _ body: [Bytes]
     ) throws(FolderError) -> PutResult {
         let other = try writeTemporary(body)
         defer { unlinkat(temporary.descriptor, other, 0) }
-        if linkat(temporary.descriptor, other, directory.descriptor, name, 0) == 0 {
-            return .created
+        let code = path.withName {
+            linkat(temporary.descriptor, other, directory.descriptor, $0, 0)
         }
+        if code == 0 { return .created }
         let error = FolderError("link")
         guard error.isPresent else { throw error }
         return .exists
     }
 
     private func replace(
-        _ name: String, in directory: OpenFile, _ body: [Bytes]
+        _ path: FolderPath, in directory: OpenFile, _ body: [Bytes]
     ) throws(FolderError) -> PutResult {
         let other = try writeTemporary(body)
-        guard renameat(temporary.descriptor, other, directory.descriptor, name) == 0 else {
+        let code = path.withName {
+            renameat(temporary.descriptor, other, directory.descriptor, $0)
+        }
+        guard code == 0 else {
             let error = FolderError("rename")
             unlinkat(temporary.descriptor, other, 0)
             throw error
@@ -242,29 +245,29 @@ final class FolderTree: Sendable {
     }
 
     /// The open folder at `path`, made where missing, and durable in its parent.
-    private func directory(_ path: String) throws(FolderError) -> OpenFile {
+    private func directory(_ path: Substring) throws(FolderError) -> OpenFile {
         if path.isEmpty { return root }
-        if let known = directories[path] { return known }
+        if let known = directories.find(path) { return known }
         let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
-        let parent = try directory(slash.map { String(path[..<$0]) } ?? "")
-        let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
+        let parent = try directory(slash.map { path[..<$0] } ?? "")
+        let name = String(slash.map { path[path.utf8.index(after: $0)...] } ?? path)
         if mkdirat(parent.descriptor, name, 0o700) != 0, errno != EEXIST {
             throw FolderError("mkdir")
         }
         let opened = try OpenFile.directory(name, in: parent)
         // Whoever made it may not have come that far yet.
         if isDurable { try parent.sync() }
-        directories[path] = opened
+        directories.keep(opened, at: String(path))
         return opened
     }
 
     /// Removes `path` and the folders above it, as far as they are empty.
-    private func removeEmpty(_ path: String) {
+    private func removeEmpty(_ path: Substring) {
         var path = path
-        while !path.isEmpty, unlinkat(root.descriptor, path, AT_REMOVEDIR) == 0 {
+        while !path.isEmpty, unlinkat(root.descriptor, String(path), AT_REMOVEDIR) == 0 {
             directories.forget(path)
             let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
-            path = slash.map { String(path[..<$0]) } ?? ""
+            path = slash.map { path[..<$0] } ?? ""
         }
     }
 
@@ -294,45 +297,34 @@ final class FolderTree: Sendable {
 
 /// Folders that writers keep open, the least recently used closed first.
 private final class DirectoryCache: Sendable {
-    private struct Entry {
-        let directory: OpenFile
-        var usedAt: UInt64
-    }
-    private struct State {
-        var entries: [String: Entry] = [:]
-        var uses: UInt64 = 0
-    }
-    private let state = Mutex(State())
+    /// The most recently used first: nearly always the one that is asked for.
+    private let entries = Mutex<[(path: String, directory: OpenFile)]>([])
     private let limit: Int
 
     init(limit: Int) { self.limit = limit }
 
-    subscript(path: String) -> OpenFile? {
-        get {
-            state.withLock { state in
-                state.uses += 1
-                state.entries[path]?.usedAt = state.uses
-                return state.entries[path]?.directory
-            }
+    func find(_ path: Substring) -> OpenFile? {
+        entries.withLock { entries in
+            let found = entries.firstIndex { $0.path.utf8.elementsEqual(path.utf8) }
+            guard let found else { return nil }
+            if found > 0 { entries.insert(entries.remove(at: found), at: 0) }
+            return entries[0].directory
         }
-        set {
-            guard let newValue else { return }
-            state.withLock { state in
-                state.uses += 1
-                state.entries[path] = Entry(directory: newValue, usedAt: state.uses)
-                guard state.entries.count > limit,
-                    let oldest = state.entries.min(by: { $0.value.usedAt < $1.value.usedAt })
-                else { return }
-                state.entries[oldest.key] = nil
-            }
+    }
+
+    func keep(_ directory: OpenFile, at path: String) {
+        entries.withLock { entries in
+            entries.removeAll { $0.path == path }
+            entries.insert((path, directory), at: 0)
+            if entries.count > limit { entries.removeLast() }
         }
     }
 
     /// Forgets the folder at `path` and those above it.
-    func forget(_ path: String) {
-        state.withLock { state in
-            state.entries = state.entries.filter { known, _ in
-                path != known && !path.utf8.starts(with: "\(known)/".utf8)
+    func forget(_ path: Substring) {
+        entries.withLock { entries in
+            entries.removeAll { known, _ in
+                path.utf8.elementsEqual(known.utf8) || path.utf8.starts(with: "\(known)/".utf8)
             }
         }
     }

@@ -30,19 +30,11 @@ package final class TimedCalls: Sendable {
         isChange: Bool, _ work: @escaping @Sendable () throws(StoreError) -> Value
     ) async -> Result<Value, StoreError> {
         await withUnsafeContinuation { waiter in
-            let call = Call(waiter, isChange: isChange)
-            let (id, needsWatch) = pending.add(call)
-            let isAccepted = threads.submit { [pending] in
-                guard call.begin() else { return }
-                do throws(StoreError) {
-                    call.end(.success(try work()))
-                } catch {
-                    call.end(.failure(error))
-                }
-                pending.remove(id)
-            }
+            let call = Call(waiter, isChange: isChange, of: pending, work)
+            let needsWatch = pending.add(call)
+            // A closure over one object takes no memory of its own.
+            let isAccepted = threads.submit { call.run() }
             if !isAccepted {
-                pending.remove(id)
                 call.end(.failure(StoreError(.unavailable, "too many calls wait for the folder")))
             }
             if needsWatch {
@@ -54,7 +46,7 @@ package final class TimedCalls: Sendable {
 }
 
 /// What a watch does to a call whose time is over.
-private protocol PendingCall: Sendable {
+private protocol PendingCall: AnyObject, Sendable {
     func giveUp()
 }
 
@@ -67,14 +59,30 @@ private final class Call<Value: Sendable>: PendingCall {
     }
     private let phase: Mutex<Phase>
     private let isChange: Bool
+    private let pending: PendingCalls
+    private let work: @Sendable () throws(StoreError) -> Value
 
-    init(_ waiter: UnsafeContinuation<Result<Value, StoreError>, Never>, isChange: Bool) {
+    init(
+        _ waiter: UnsafeContinuation<Result<Value, StoreError>, Never>, isChange: Bool,
+        of pending: PendingCalls, _ work: @escaping @Sendable () throws(StoreError) -> Value
+    ) {
         phase = Mutex(.waiting(waiter))
         self.isChange = isChange
+        self.pending = pending
+        self.work = work
     }
 
-    /// Whether somebody still waits for it.
-    func begin() -> Bool {
+    /// Does the work, if somebody still waits for it.
+    func run() {
+        guard begin() else { return }
+        do throws(StoreError) {
+            end(.success(try work()))
+        } catch {
+            end(.failure(error))
+        }
+    }
+
+    private func begin() -> Bool {
         phase.withLock { phase in
             guard case .waiting(let waiter) = phase else { return false }
             phase = .running(waiter)
@@ -82,7 +90,10 @@ private final class Call<Value: Sendable>: PendingCall {
         }
     }
 
-    func end(_ result: Result<Value, StoreError>) { take()?.waiter.resume(returning: result) }
+    func end(_ result: Result<Value, StoreError>) {
+        pending.remove(self)
+        take()?.waiter.resume(returning: result)
+    }
 
     func giveUp() {
         guard let (waiter, hasBegun) = take() else { return }
@@ -108,8 +119,7 @@ private final class Call<Value: Sendable>: PendingCall {
 /// Calls that have not ended: as many as threads and queue hold.
 private final class PendingCalls: Sendable {
     private struct State {
-        var calls: [UInt64: (deadline: Nanoseconds, call: any PendingCall)] = [:]
-        var added: UInt64 = 0
+        var calls: [ObjectIdentifier: (deadline: Nanoseconds, call: any PendingCall)] = [:]
         var isWatched = false
     }
     private let state = Mutex(State())
@@ -117,19 +127,18 @@ private final class PendingCalls: Sendable {
 
     init(limit: Nanoseconds) { self.limit = limit }
 
-    /// `needsWatch`: nobody watches yet.
-    func add(_ call: any PendingCall) -> (id: UInt64, needsWatch: Bool) {
+    /// Whether nobody watches yet: then the caller sees to it.
+    func add(_ call: any PendingCall) -> Bool {
         let deadline = SystemClock.monotonicNanoseconds + limit
         return state.withLock { state in
-            state.added += 1
-            state.calls[state.added] = (deadline, call)
+            state.calls[ObjectIdentifier(call)] = (deadline, call)
             defer { state.isWatched = true }
-            return (state.added, !state.isWatched)
+            return !state.isWatched
         }
     }
 
-    func remove(_ id: UInt64) {
-        state.withLock { _ = $0.calls.removeValue(forKey: id) }
+    func remove(_ call: any PendingCall) {
+        state.withLock { _ = $0.calls.removeValue(forKey: ObjectIdentifier(call)) }
     }
 
     /// Gives up what is late, until nothing is pending.

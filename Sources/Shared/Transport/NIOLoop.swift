@@ -4,6 +4,7 @@ internal import CSupport
 package import NIOCore
 internal import NIOPosix
 package import Primitives
+private import Synchronization
 
 /// An event loop of SwiftNIO as a `Loop`: one thread, its sockets, timers and control tasks.
 package final class NIOLoop: Loop {
@@ -44,11 +45,20 @@ package final class NIOLoop: Loop {
 /// Runs asynchronous control work on an event loop's thread.
 private final class LoopExecutor: TaskExecutor {
     private let eventLoop: any EventLoop
+    /// As many as there are calls of `runNext` to come: a closure over the job itself would take
+    /// memory for each.
+    private let jobs = Mutex(CircularBuffer<UnownedJob>())
 
     init(_ eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
     func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
-        eventLoop.execute { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
+        jobs.withLock { $0.append(job) }
+        eventLoop.execute { self.runNext() }
+    }
+
+    private func runNext() {
+        let job = jobs.withLock { $0.removeFirst() }
+        job.runSynchronously(on: asUnownedTaskExecutor())
     }
 }

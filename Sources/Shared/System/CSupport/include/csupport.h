@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /// CRC-32C (Castagnoli, RFC 3720 appendix B.4) of `length` bytes, continuing from `seed` (0 to start).
-/// Uses the SSE4.2 instruction where the CPU has it.
+/// Uses the instructions of SSE4.2 and PCLMUL where the CPU has them.
 uint32_t millrace_crc32c(uint32_t seed, const void *bytes, size_t length);
 
 /// The table-driven CRC-32C, for tests that compare the two.
@@ -17,6 +17,10 @@ uint32_t millrace_crc32c_portable(uint32_t seed, const void *bytes, size_t lengt
 int millrace_eventfd(void);
 void millrace_eventfd_raise(int fd);
 void millrace_eventfd_clear(int fd);
+
+/// Gives an open file that has no name one in an open directory, in the way that needs no privilege;
+/// see open(2). -1 on failure, as errno says; without /proc it is ENOENT.
+int millrace_link_nameless(int file, int directory, const char *name);
 
 /// Nanoseconds of CLOCK_BOOTTIME: monotonic, and it counts the time a machine was suspended.
 int64_t millrace_boottime_nanoseconds(void);
