@@ -9,7 +9,7 @@ internal import Primitives
 /// done with one. A task of its own for each would take memory for each.
 ///
 /// The log's window bounds the chunks under way, and so the tasks. They end when the log fails, or
-/// with the process.
+/// with the process; one that waits keeps nothing of a log that was dropped.
 final class ChunkPuts {
     /// How the PUT of a chunk ended.
     var onEnd: (ChunkIndex, Result<PutOnceOutcome, StoreError>) -> Void = { _, _ in }
@@ -34,7 +34,13 @@ final class ChunkPuts {
         if let task = idle.popLast() {
             task.resume()
         } else {
-            loop.spawn { [self] in await work() }
+            loop.spawn { [weak self] in
+                while await self?.putWhatIsDue() == true {
+                    await withUnsafeContinuation { task in
+                        if let self { self.idle.append(task) } else { task.resume() }
+                    }
+                }
+            }
         }
     }
 
@@ -46,15 +52,13 @@ final class ChunkPuts {
         for task in tasks { task.resume() }
     }
 
-    private func work() async {
-        while true {
-            while let (index, key, body) = due.popFirst() {
-                let result = await put(key, body)
-                onEnd(index, result)
-            }
-            if isOver { return }
-            await withUnsafeContinuation { idle.append($0) }
+    /// Whether more may come.
+    private func putWhatIsDue() async -> Bool {
+        while let (index, key, body) = due.popFirst() {
+            let result = await put(key, body)
+            onEnd(index, result)
         }
+        return !isOver
     }
 
     private func put(_ key: String, _ body: [Bytes]) async -> Result<PutOnceOutcome, StoreError> {
