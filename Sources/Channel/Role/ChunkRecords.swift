@@ -190,6 +190,13 @@ struct ChunkRecords {
             && fits(batches.capacity, other.batches.count)
     }
 
+    /// What its arrays take in memory.
+    var capacityBytes: Int {
+        fragments.capacity * MemoryLayout<Fragment>.stride
+            + batches.capacity * MemoryLayout<Batch>.stride
+            + slabs.capacity * MemoryLayout<ByteStorage>.stride
+    }
+
     /// Forgets everything, and keeps its room.
     mutating func reset() {
         fragments.removeAll(keepingCapacity: true)

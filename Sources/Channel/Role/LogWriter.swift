@@ -45,9 +45,10 @@ final class LogWriter {
     /// Closed chunks in memory, by index: the unflushed ones and the recent window.
     private(set) var retained: Deque<RetainedChunk> = []
     private var retainedBytes = 0
-    /// Of chunks that have left memory: their arrays, to be used again.
-    private var spareRecords: [ChunkRecords] = []
-    private static let sparesMax = 4
+    /// Of chunks that have left memory: their arrays, to be used again. A flush lets many go at once.
+    private var spares: [ChunkRecords] = []
+    private var spareBytes = 0
+    private static let spareBytesMax = 4 << 20
     @exclusivity(unchecked) private(set) var unflushedBytes = 0
     /// Chunks below this are flushed.
     private(set) var flushedEnd: ChunkIndex = 0
@@ -291,7 +292,7 @@ final class LogWriter {
         retained.append(
             RetainedChunk(
                 index: index, bytes: open.bytes, closedAt: now,
-                records: open.records.take(reusing: spareRecords.popLast())))
+                records: open.records.take(reusing: takeSpare())))
         retainedBytes += open.bytes
         evict()
         replies.close()
@@ -414,15 +415,23 @@ final class LogWriter {
         evict()
     }
 
+    private func takeSpare() -> ChunkRecords? {
+        let spare = spares.popLast()
+        if let spare { spareBytes -= spare.capacityBytes }
+        return spare
+    }
+
     private func evict() {
         while let index = retained.first?.index, index < flushedEnd,
             retainedBytes > limits.windowBytesMax || retained.count > limits.windowChunksMax
         {
             var chunk = retained.removeFirst()
             retainedBytes -= chunk.bytes
-            guard spareRecords.count < Self.sparesMax else { continue }
+            let bytes = chunk.records.capacityBytes
+            guard spareBytes + bytes <= Self.spareBytesMax else { continue }
             chunk.records.reset()
-            spareRecords.append(chunk.records)
+            spares.append(chunk.records)
+            spareBytes += bytes
         }
         slabs.trim()
     }
