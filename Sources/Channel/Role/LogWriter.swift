@@ -45,7 +45,7 @@ final class LogWriter {
     /// Closed chunks in memory, by index: the unflushed ones and the recent window.
     private(set) var retained: Deque<RetainedChunk> = []
     private var retainedBytes = 0
-    /// Of chunks that have left memory: their arrays, to be used again. A flush lets many go at once.
+    /// Of chunks that have left memory, as many do with a flush: their arrays, to be used again.
     private var spares: [ChunkRecords] = []
     private var spareBytes = 0
     private static let spareBytesMax = 4 << 20
