@@ -44,9 +44,8 @@ final class FollowHub {
     /// What a dead channel had open is with others soon. One that is paused, or cut off, ends none
     /// of its calls, and its connection would be given up some seconds later only.
     private func channelsListed(_ active: Set<ChannelID>, askedAt: Nanoseconds) {
-        for (_, follow) in follows.sorted(by: { $0.key < $1.key }) {
-            follow.channelsListed(active, askedAt: askedAt)
-        }
+        let lost = follows.filter { !$0.value.mayGoOn(active, askedAt: askedAt) }
+        for (_, follow) in lost.sorted(by: { $0.key < $1.key }) { follow.lose() }
     }
 
     /// Lets `reader` in, at its position; calls it back at once or later.
@@ -251,9 +250,15 @@ private final class SharedFollow {
         }
     }
 
-    func channelsListed(_ active: Set<ChannelID>, askedAt: Nanoseconds) {
+    /// Whether a list of the active channels, asked for at that time, lets it.
+    func mayGoOn(_ active: Set<ChannelID>, askedAt: Nanoseconds) -> Bool {
         // An older list may not know the channel yet.
-        guard let owner, askedAt > followedAt, !active.contains(owner.channel) else { return }
+        guard let owner, askedAt > followedAt else { return true }
+        return active.contains(owner.channel)
+    }
+
+    /// Its channel is dead.
+    func lose() {
         path.cell.forget(lookup.stream)
         end(.lost)
     }
