@@ -106,7 +106,8 @@ final class AppendQueue {
     /// Removes those sessions that have waited since before `limit` and would rather be refused.
     func takeImpatient(since limit: Nanoseconds) -> [AppendSession] {
         var taken: [AppendSession] = []
-        for line in lines.values {
+        // In an order of their own: a dictionary's differs from run to run.
+        for line in lines.values.sorted(by: { $0.streamlet.id < $1.streamlet.id }) {
             line.waiters.removeAll { waiter in
                 guard !waiter.session.isPatient, waiter.since < limit else { return false }
                 taken.append(waiter.session)
