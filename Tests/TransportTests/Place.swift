@@ -38,6 +38,13 @@ final class RawSocket {
 
     func send(_ text: String) -> Bool { write(file, text, text.utf8.count) == text.utf8.count }
 
+    /// What has come, without waiting.
+    func received() -> String {
+        var bytes = [UInt8](repeating: 0, count: 1_000)
+        let count = recv(file, &bytes, bytes.count, Int32(MSG_DONTWAIT))
+        return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
+    }
+
     private func withAddress(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Bool) -> Bool {
         if address.hasPrefix("unix:") {
             var target = sockaddr_un()

@@ -7,34 +7,6 @@ import RPC
 import Testing
 import Transport
 
-/// A socket of the test's own, made before the process runs out of descriptors.
-private final class PlainSocket {
-    let file = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-
-    deinit { close(file) }
-
-    func connect(_ address: String) -> Bool {
-        var target = sockaddr_in()
-        target.sin_family = sa_family_t(AF_INET)
-        target.sin_port = UInt16(address.split(separator: ":")[1]).map(\.bigEndian) ?? 0
-        target.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        return withUnsafePointer(to: &target) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(file, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-            }
-        }
-    }
-
-    func send(_ text: String) -> Bool { write(file, text, text.utf8.count) == text.utf8.count }
-
-    /// What has come, without waiting.
-    func received() -> String {
-        var bytes = [UInt8](repeating: 0, count: 1_000)
-        let count = recv(file, &bytes, bytes.count, Int32(MSG_DONTWAIT))
-        return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
-    }
-}
-
 /// Lets no descriptor be made any more.
 private func withoutDescriptors(_ body: () async -> Void) async {
     let kind = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
@@ -59,10 +31,11 @@ private func cpuNanoseconds() -> Nanoseconds {
     /// A server that cannot accept rests meanwhile, and accepts once it can.
     @Test func aServerWithoutDescriptorsRests() async throws {
         try await withSite { loop, _, address, _ in
-            let client = PlainSocket()
+            // Made before the process runs out of descriptors.
+            let client = RawSocket(address)
             var used: Nanoseconds = 0
             await withoutDescriptors {
-                #expect(client.connect(address))
+                #expect(client.connect())
                 let begin = cpuNanoseconds()
                 await loop.sleep(.milliseconds(500))
                 used = cpuNanoseconds() - begin
