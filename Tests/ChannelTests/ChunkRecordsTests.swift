@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Log
 import Metadata
 import Primitives
 import RPC
@@ -22,7 +23,7 @@ private func makeStreamlet(
 
 @Suite struct ChunkRecordsTests {
     private func place(
-        _ bodies: [String], in records: inout ChunkRecords, _ ring: inout SlabRing,
+        _ bodies: [String], in records: inout ChunkRecords, _ memory: inout ChunkMemory,
         _ streamlet: OpenStreamlet, chunk: ChunkIndex
     ) throws -> Bool {
         var builder = PreparedBatchBuilder()
@@ -32,24 +33,24 @@ private func makeStreamlet(
         let batch = try builder.finish()
         let placed = try SequencedBatch(
             batch, from: streamlet.assigned.tail.seqNum, timestamps: streamlet.timestamps(now: 5))
-        let offset = ring.reserve(placed.storedBytes)
-        placed.write(to: ring.current.base + offset)
+        let offset = memory.reserve(placed.storedBytes)
+        placed.write(to: memory.current.base + offset)
         return records.add(
-            placed, in: ring.current, at: offset, to: streamlet, chunk: chunk)
+            placed, in: memory.current, at: offset, to: streamlet, chunk: chunk)
     }
 
     @Test func batchesOfSeveralStreamletsKeepTheirOrder() throws {
-        var ring = SlabRing()
+        var memory = ChunkMemory()
         var records = ChunkRecords()
         let (a, b) = (makeStreamlet(1), makeStreamlet(2))
-        #expect(try place(["1", "2"], in: &records, &ring, a, chunk: 4))
-        #expect(try !place(["3"], in: &records, &ring, a, chunk: 4))
-        #expect(try place(["x"], in: &records, &ring, b, chunk: 4))
-        #expect(try !place(["4"], in: &records, &ring, a, chunk: 4))
+        #expect(try place(["1", "2"], in: &records, &memory, a, chunk: 4))
+        #expect(try !place(["3"], in: &records, &memory, a, chunk: 4))
+        #expect(try place(["x"], in: &records, &memory, b, chunk: 4))
+        #expect(try !place(["4"], in: &records, &memory, a, chunk: 4))
         let taken = records.take()
         #expect(records.isEmpty && taken.fragments.count == 2)
         let first = taken.fragments[0]
-        #expect(first.streamlet === a && first.count == 4 && first.endSeqNum == 4)
+        #expect(first.streamlet === a && first.whole.count == 4 && first.endSeqNum == 4)
         #expect(taken.batches(of: 0).map(\.firstSeqNum) == [0, 2, 3])
         #expect(taken.batches(of: 0).map(\.tail.seqNum) == [2, 3, 4])
         #expect(taken.batches(of: 1).map(\.count) == [1])
@@ -64,45 +65,98 @@ private func makeStreamlet(
             #expect(rest.joined() == batches.joined(), "above \(trimPoint)")
         }
         #expect(runs.joined() == taken.batches(of: 0).map(\.bytes).joined())
-        #expect(runs.reduce(0) { $0 + $1.count } == Int(first.length))
+        #expect(runs.reduce(0) { $0 + $1.count } == Int(first.whole.length))
         #expect(a.stable.tail.seqNum == 0)
         for slot in taken.fragments.indices { taken.show(slot) }
         #expect(a.stable.tail == StreamPosition(seqNum: 4, timestamp: 5))
         #expect(a.isSettled && b.isSettled)
     }
 
+    /// In either layout the object holds what was added, and everything is where the records say.
+    @Test(arguments: [ChunkLayout.asAdded, .byFragment])
+    func recordsLieInTheObject(_ layout: ChunkLayout) throws {
+        var memory = ChunkMemory()
+        memory.beginChunk()
+        var records = ChunkRecords()
+        let streamlets = (1...3).map { makeStreamlet($0) }
+        let order = [0, 0, 1, 0, 2, 2, 1, 0]
+        for (number, streamlet) in order.enumerated() {
+            // The last ones lie in another slab.
+            let body = String(repeating: "\(number)", count: number == 6 ? 70_000 : 10)
+            _ = try place([body, "x"], in: &records, &memory, streamlets[streamlet], chunk: 7)
+        }
+        let isAsAdded = layout == .asAdded
+        #expect(records.extentCount(layout) == (isAsAdded ? 6 : 3))
+        var builder = ChunkBuilder(
+            ChunkHeader(
+                kind: .chunk, channel: ChannelID(1), index: 7, putID: ID128(high: 1, low: 2),
+                storageClass: 0, createdMilliseconds: 3))
+        records.place(layout, in: &builder)
+        let parts = builder.finish()
+        let object =
+            isAsAdded
+            ? memory.endChunk(header: parts[0], index: parts[parts.count - 1]) : parts
+        #expect(object.joined() == parts.joined())
+        let chunk = try Chunk(object.joined())
+        for entry in chunk.entries { try entry.checkRecords(chunk.fragment(entry)) }
+        let taken = records.take()
+        for (slot, streamlet) in streamlets.enumerated() {
+            let entries = chunk.entries.filter { $0.stream == streamlet.id }
+            var extents: [ChunkRecords.Extent] = []
+            taken.forEachExtent(of: slot) { extents.append($0) }
+            #expect(extents.count == (isAsAdded ? [3, 2, 1][slot] : 1))
+            #expect(extents.map(\.offset) == entries.map(\.offset))
+            #expect(extents.map(\.length) == entries.map(\.length))
+            #expect(extents.map(\.start.seqNum) == entries.map(\.firstSeqNum))
+            #expect(extents.map(\.endSeqNum) == entries.map(\.endSeqNum))
+            #expect(extents.map(\.start.timestamp) == entries.map(\.firstTimestamp))
+            #expect(extents.map(\.lastTimestamp) == entries.map(\.lastTimestamp))
+            let found = entries.map { chunk.fragment($0) }.joined()
+            #expect(found == taken.batches(of: slot).map(\.bytes).joined())
+        }
+    }
+
+    /// Where nobody came in between, there is nothing to choose.
+    @Test func aStretchPerFragment() throws {
+        var memory = ChunkMemory()
+        memory.beginChunk()
+        var open = OpenChunk()
+        let (a, b) = (makeStreamlet(1), makeStreamlet(2))
+        var limits = ChannelLimits(address: "here:1")
+        limits.stretchBytesMin = .max / 8
+        for (streamlet, layout) in [(a, ChunkLayout.asAdded), (a, .asAdded), (b, .asAdded)] {
+            _ = try place(["1"], in: &open.records, &memory, streamlet, chunk: 0)
+            #expect(open.layout(limits) == layout)
+        }
+        _ = try place(["1"], in: &open.records, &memory, a, chunk: 0)
+        open.bytes = 120
+        #expect(open.layout(limits) == .byFragment)
+        limits.stretchBytesMin = 40
+        #expect(open.layout(limits) == .asAdded)
+        limits.stretchBytesMin = 41
+        #expect(open.layout(limits) == .byFragment)
+        // There must be room for the longer index.
+        limits.stretchBytesMin = 1
+        limits.chunkFragmentsMax = 2
+        #expect(open.layout(limits) == .byFragment)
+        limits.chunkFragmentsMax = 3
+        #expect(open.layout(limits) == .asAdded)
+        limits.chunkBytesMax = open.bytes + FragmentEntry.byteCount - 1
+        #expect(open.layout(limits) == .byFragment)
+        limits.chunkBytesMax += 1
+        #expect(open.layout(limits) == .asAdded)
+    }
+
     @Test func aFragmentLeadsToTheOneBefore() throws {
-        var ring = SlabRing()
+        var memory = ChunkMemory()
         var records = ChunkRecords()
         let a = makeStreamlet(1)
-        #expect(try place(["1"], in: &records, &ring, a, chunk: 0))
+        #expect(try place(["1"], in: &records, &memory, a, chunk: 0))
         let first = records.take()
-        #expect(try place(["2"], in: &records, &ring, a, chunk: 3))
+        #expect(try place(["2"], in: &records, &memory, a, chunk: 3))
         #expect(first.fragments[0].previous == nil)
         #expect(records.fragments[0].previous?.chunk == 0)
         #expect(a.newest?.chunk == 3 && a.lastChunk == 3)
-    }
-
-    @Test func slabsAreWrittenAgainOnceTheyAreFree() {
-        var ring = SlabRing()
-        var held: [ByteStorage] = []
-        var seen: Set<ObjectIdentifier> = []
-        // Chunks hold the slabs of the last 8 MiB.
-        for _ in 0..<200 {
-            _ = ring.reserve(512 << 10)
-            held.append(ring.current)
-            if held.count > 16 { held.removeFirst() }
-            seen.insert(ObjectIdentifier(ring.current))
-            for slab in held.dropLast() where slab === ring.current {
-                #expect(held.suffix(2).allSatisfy { $0 === slab }, "a slab in use is not reused")
-            }
-        }
-        #expect(seen.count < 20, "\(seen.count) slabs for 100 MiB")
-        held = []
-        ring.trim()
-        let before = ring.current
-        _ = ring.reserve(3 << 20)
-        #expect(ring.current !== before && ring.current.byteCapacity >= 3 << 20)
     }
 }
 

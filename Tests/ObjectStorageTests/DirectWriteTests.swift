@@ -200,6 +200,71 @@ import Testing
         }
     }
 
+    /// A part that begins at a block's boundary, in memory and in the object, is taken from there.
+    @Test(arguments: [0, 1, block - 1, 40_000])
+    func whatLiesWellIsNotGathered(rest: Int) async throws {
+        let whole = Self.body(Self.least + 300_000, seed: 8).joined()
+        let storage = ByteStorage.make(capacity: 3 * Self.least)
+        let origin = Self.block - Int(bitPattern: storage.base) % Self.block
+        let lengths = [70 * Self.block, 190 * Self.block + rest]
+        // The second part has a page of its own between itself and the first.
+        let offsets = [origin, origin + 71 * Self.block]
+        var body: [Bytes] = []
+        for (offset, length) in zip(offsets, lengths) {
+            let source = whole[byteCount(body)..<byteCount(body) + length]
+            (storage.base + offset).copyMemory(from: source.base, byteCount: length)
+            body.append(
+                Bytes(
+                    owner: storage, base: UnsafeRawPointer(storage.base + offset), count: length))
+        }
+        let seen = Mutex<[Int]>([])
+        let base = Int(bitPattern: storage.base)
+        let kernel = Kernel()
+        let system = kernel.calls
+        let calls = DirectCalls(
+            setDirect: system.setDirect,
+            write: { file, bytes, count in
+                seen.withLock { $0.append(Int(bitPattern: bytes) - base) }
+                return system.write(file, bytes, count)
+            })
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path, directCalls: calls)
+        _ = try await store.put("k", body, ifAbsent: true)
+        try await Self.expect(body, at: "k", in: store)
+        #expect(seen.withLock(\.self) == offsets)
+        let blocks = (190 * Self.block + rest) / Self.block * Self.block
+        #expect(kernel.seen.filter(\.isWrite) == [.write(70 * Self.block), .write(blocks)])
+    }
+
+    /// What does not lie well is gathered up to where it does, and small pieces in any case.
+    @Test func whatLiesWellBehindOthersIsNotGathered() async throws {
+        let storage = ByteStorage.make(capacity: 4 * Self.least)
+        let origin = Self.block - Int(bitPattern: storage.base) % Self.block
+        memset(storage.base, 7, storage.byteCapacity)
+        func part(_ offset: Int, _ length: Int) -> Bytes {
+            Bytes(
+                owner: storage, base: UnsafeRawPointer(storage.base + origin + offset),
+                count: length)
+        }
+        let kernel = Kernel()
+        let scratch = try ScratchFolder()
+        let store = try FolderStore(path: scratch.path, directCalls: kernel.calls)
+        let piece = DirectWriter.pieceBytesMin
+        let body = [
+            part(11, Self.block), part(0, Self.buffer), part(9, piece), part(0, Self.least),
+            part(0, piece), part(0, piece - 1),
+        ]
+        _ = try await store.put("k", body, ifAbsent: true)
+        try await Self.expect(body, at: "k", in: store)
+        // The second gathering ends within the part of 1 MiB, which goes on as it lies.
+        let gathered = Self.buffer - piece - Self.block
+        #expect(
+            kernel.seen.filter(\.isWrite) == [
+                .write(Self.buffer), .write(Self.buffer), .write(Self.least - gathered),
+                .write(piece), .write(piece - Self.block),
+            ])
+    }
+
     /// Bytes that differ everywhere, in many parts that begin and end anywhere.
     private static func body(_ size: Int, seed: UInt64) -> [Bytes] {
         var state = seed

@@ -30,6 +30,27 @@ struct OpenChunk {
     /// Something will close it in time.
     var isPlanned: Bool { isDue || dueAt < .max }
     var fragmentCount: Int { records.fragments.count + unannounced.count }
+
+    /// How its records should lie in its object.
+    func layout(_ limits: ChannelLimits) -> ChunkLayout {
+        let stretches = records.extentCount(.asAdded)
+        if stretches == records.extentCount(.byFragment) { return .asAdded }
+        let added = stretches - records.extentCount(.byFragment)
+        let isWorthIt =
+            stretches * limits.stretchBytesMin <= bytes
+            && fragmentCount + added <= limits.chunkFragmentsMax
+            && bytes + overhead + added * FragmentEntry.byteCount <= limits.chunkBytesMax
+        return isWorthIt ? .asAdded : .byFragment
+    }
+}
+
+/// How records lie in a chunk's object.
+enum ChunkLayout {
+    /// In the order in which they were added, and as they lie in memory: nothing need be gathered.
+    case asAdded
+    /// Each streamlet's in one piece, however many batches of others came in between: fewer entries
+    /// in the index.
+    case byFragment
 }
 
 extension FragmentEntry {
@@ -40,12 +61,21 @@ extension FragmentEntry {
             dependency: streamlet.dependency)
     }
 
-    init(records fragment: ChunkRecords.Fragment) {
+    init(records extent: ChunkRecords.Extent, of streamlet: OpenStreamlet) {
         self.init(
-            stream: fragment.streamlet.id, streamlet: fragment.streamlet.number, kind: .records,
-            firstSeqNum: fragment.start.seqNum, count: fragment.count,
-            firstTimestamp: fragment.start.timestamp, lastTimestamp: fragment.lastTimestamp,
-            meteredBytes: fragment.meteredBytes, dependency: fragment.streamlet.dependency)
+            stream: streamlet.id, streamlet: streamlet.number, kind: .records,
+            firstSeqNum: extent.start.seqNum, count: extent.count,
+            firstTimestamp: extent.start.timestamp, lastTimestamp: extent.lastTimestamp,
+            meteredBytes: extent.meteredBytes, dependency: streamlet.dependency)
+    }
+}
+
+extension ChunkBuilder {
+    /// Ends a fragment that is known to fit.
+    @discardableResult
+    mutating func endFitting() -> FragmentEntry {
+        guard let entry = end() else { preconditionFailure("what was let in fits the chunk") }
+        return entry
     }
 }
 

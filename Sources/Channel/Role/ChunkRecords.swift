@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import DequeModule
+internal import Log
 internal import Primitives
 internal import Records
 
@@ -20,27 +20,48 @@ struct FragmentPlace {
 /// may have left memory since: chunks leave it oldest first, so a chain that can be followed from
 /// the newest fragment to some chunk is whole up to there.
 ///
+/// The batches that were added one right after the other, of one fragment, are a stretch. A
+/// stretch, or a whole fragment, lies in one piece in the chunk's object (`ChunkLayout`).
+///
 /// Batches are plain numbers, in arrays that belong to the chunk: adding one allocates nothing and
 /// counts no references. The slabs that hold their bytes are held once per chunk.
 struct ChunkRecords {
-    /// A run of one streamlet's records.
-    struct Fragment {
-        let streamlet: OpenStreamlet
+    /// Consecutive records of a streamlet, and where they are in the chunk's object.
+    struct Extent {
         let start: StreamPosition
-        let previous: FragmentPlace?
-        var lastTimestamp: TimestampMillis
-        var count: UInt32 = 0
-        var meteredBytes: UInt32 = 0
-        var length: UInt32 = 0
-        /// In the chunk's object; known once the chunk is closed.
-        var offset: UInt32 = 0
-        fileprivate var firstBatch: UInt32
-        fileprivate var lastBatch: UInt32
+        fileprivate(set) var lastTimestamp: TimestampMillis
+        fileprivate(set) var count: UInt32 = 0
+        fileprivate(set) var meteredBytes: UInt32 = 0
+        fileprivate(set) var length: UInt32 = 0
+        /// Known once the chunk is closed.
+        fileprivate(set) var offset: UInt32 = 0
 
         var endSeqNum: SeqNum { start.seqNum + UInt64(count) }
         var tail: StreamPosition {
             StreamPosition(seqNum: endSeqNum, timestamp: lastTimestamp)
         }
+    }
+
+    /// A run of one streamlet's records.
+    struct Fragment {
+        let streamlet: OpenStreamlet
+        let previous: FragmentPlace?
+        /// All of it; it has an offset only if it lies in one piece.
+        fileprivate(set) var whole: Extent
+        fileprivate var firstBatch: UInt32
+        fileprivate var lastBatch: UInt32
+
+        var start: StreamPosition { whole.start }
+        var endSeqNum: SeqNum { whole.endSeqNum }
+        var tail: StreamPosition { whole.tail }
+    }
+
+    /// Batches of one fragment, from `firstBatch` up to the next stretch's.
+    private struct Stretch {
+        let slot: UInt32
+        let firstBatch: UInt32
+        let firstTimestamp: TimestampMillis
+        var offset: UInt32 = 0
     }
 
     /// An append batch: where it is, and what is to be known of it.
@@ -55,11 +76,6 @@ struct ChunkRecords {
         var next: UInt32
 
         var endSeqNum: SeqNum { firstSeqNum + UInt64(count) }
-
-        /// Whether it lies right behind `other`.
-        func continues(_ other: Batch) -> Bool {
-            slab == other.slab && offset == other.offset + other.length
-        }
     }
 
     private static let none = UInt32.max
@@ -67,8 +83,9 @@ struct ChunkRecords {
     private(set) var fragments = ContiguousArray<Fragment>()
     private var batches = ContiguousArray<Batch>()
     private var slabs: [ByteStorage] = []
-    /// Of all fragments.
-    private(set) var runCount = 0
+    /// In the order in which they were added; none in a closed chunk where every fragment lies in
+    /// one piece.
+    private var stretches = ContiguousArray<Stretch>()
     /// The states behind the fragments that hold commands.
     private var states: [UInt32: SequencerState] = [:]
 
@@ -96,14 +113,16 @@ struct ChunkRecords {
         if let newest, newest.chunk == chunk {
             slot = newest.slot
             isNew = false
-            let last = Int(fragments[Int(slot)].extend(batch, added))
-            batches[last].next = added
-            if !batches[Int(added)].continues(batches[last]) { runCount += 1 }
+            let last = fragments[Int(slot)].extend(batch, added)
+            batches[Int(last)].next = added
         } else {
             slot = UInt32(fragments.count)
             isNew = true
-            runCount += 1
             fragments.append(Fragment(of: streamlet, batch, added, previous: newest))
+        }
+        if stretches.last?.slot != slot {
+            stretches.append(
+                Stretch(slot: slot, firstBatch: added, firstTimestamp: batch.start.timestamp))
         }
         streamlet.advance(to: batch.end, at: FragmentPlace(chunk: chunk, slot: slot))
         return isNew
@@ -113,10 +132,6 @@ struct ChunkRecords {
     mutating func noteCommands(of streamlet: OpenStreamlet) {
         guard let newest = streamlet.newest else { return }
         states[newest.slot] = streamlet.assigned
-    }
-
-    mutating func setOffset(_ offset: UInt32, ofFragment slot: Int) {
-        fragments[slot].offset = offset
     }
 
     /// Calls `body` with each run of bytes of a fragment, in order, but leaves out the batches that
@@ -137,6 +152,15 @@ struct ChunkRecords {
                 at = next.next
             }
             body(bytes(first.slab, first.offset, length))
+        }
+    }
+
+    /// Calls `body` with each piece in which a fragment lies in the object of its chunk, which is
+    /// closed, in order.
+    func forEachExtent(of slot: Int, _ body: (Extent) -> Void) {
+        if stretches.isEmpty { return body(fragments[slot].whole) }
+        for (index, stretch) in stretches.enumerated() where stretch.slot == slot {
+            body(extent(index))
         }
     }
 
@@ -166,6 +190,78 @@ struct ChunkRecords {
             state: states.isEmpty ? nil : states[UInt32(slot)])
     }
 
+    // MARK: In the object
+
+    /// How many pieces the records lie in, in that layout.
+    func extentCount(_ layout: ChunkLayout) -> Int {
+        layout == .asAdded ? stretches.count : fragments.count
+    }
+
+    /// How many runs of bytes they are made of, at most.
+    var sliceCount: Int { stretches.count + slabs.count }
+
+    /// Adds all records to their chunk, which is closed with that: from now on it is known where
+    /// they are. They must fit.
+    mutating func place(_ layout: ChunkLayout, in builder: inout ChunkBuilder) {
+        switch layout {
+        case .byFragment:
+            for slot in fragments.indices {
+                let fragment = fragments[slot]
+                builder.begin(FragmentEntry(records: fragment.whole, of: fragment.streamlet))
+                forEachRun(of: slot) { builder.append($0) }
+                fragments[slot].whole.offset = builder.endFitting().offset
+            }
+            stretches.removeAll(keepingCapacity: true)
+        case .asAdded:
+            for index in stretches.indices {
+                let streamlet = fragments[Int(stretches[index].slot)].streamlet
+                builder.begin(FragmentEntry(records: extent(index), of: streamlet))
+                forEachRun(ofStretch: index) { builder.append($0) }
+                stretches[index].offset = builder.endFitting().offset
+            }
+            guard stretches.count == fragments.count else { return }
+            for stretch in stretches { fragments[Int(stretch.slot)].whole.offset = stretch.offset }
+            stretches.removeAll(keepingCapacity: true)
+        }
+    }
+
+    private func batches(ofStretch index: Int) -> Range<Int> {
+        let next = index + 1 < stretches.count ? Int(stretches[index + 1].firstBatch) : nil
+        return Int(stretches[index].firstBatch)..<(next ?? batches.count)
+    }
+
+    private func extent(_ index: Int) -> Extent {
+        let stretch = stretches[index]
+        let first = batches[Int(stretch.firstBatch)]
+        var extent = Extent(
+            start: StreamPosition(seqNum: first.firstSeqNum, timestamp: stretch.firstTimestamp),
+            lastTimestamp: first.lastTimestamp, offset: stretch.offset)
+        for batch in batches[batches(ofStretch: index)] {
+            extent.lastTimestamp = batch.lastTimestamp
+            extent.count += batch.count
+            extent.meteredBytes += batch.meteredBytes
+            extent.length += batch.length
+        }
+        return extent
+    }
+
+    /// As `forEachRun(of:)`.
+    private func forEachRun(ofStretch index: Int, _ body: (Bytes) -> Void) {
+        var run: Batch?
+        var length: UInt32 = 0
+        for batch in batches[batches(ofStretch: index)] {
+            if let run, run.slab == batch.slab, run.offset + length == batch.offset {
+                length += batch.length
+                continue
+            }
+            if let run { body(bytes(run.slab, run.offset, length)) }
+            (run, length) = (batch, batch.length)
+        }
+        if let run { body(bytes(run.slab, run.offset, length)) }
+    }
+
+    // MARK: Memory
+
     /// What was gathered, in arrays of about that size: those of `spare`, which is empty, if they
     /// are. This is empty again, and keeps its room.
     mutating func take(reusing spare: consuming ChunkRecords? = nil) -> ChunkRecords {
@@ -177,8 +273,8 @@ struct ChunkRecords {
         taken.batches.reserveCapacity(batches.count)
         taken.batches.append(contentsOf: batches)
         taken.slabs.append(contentsOf: slabs)
+        taken.stretches.append(contentsOf: stretches)
         taken.states = states
-        taken.runCount = runCount
         reset()
         return taken
     }
@@ -195,6 +291,7 @@ struct ChunkRecords {
         fragments.capacity * MemoryLayout<Fragment>.stride
             + batches.capacity * MemoryLayout<Batch>.stride
             + slabs.capacity * MemoryLayout<ByteStorage>.stride
+            + stretches.capacity * MemoryLayout<Stretch>.stride
     }
 
     /// Forgets everything, and keeps its room.
@@ -202,8 +299,8 @@ struct ChunkRecords {
         fragments.removeAll(keepingCapacity: true)
         batches.removeAll(keepingCapacity: true)
         slabs.removeAll(keepingCapacity: true)
+        stretches.removeAll(keepingCapacity: true)
         states = [:]
-        runCount = 0
     }
 
     private func bytes(_ slab: UInt32, _ offset: UInt32, _ length: UInt32) -> Bytes {
@@ -219,7 +316,8 @@ extension ChunkRecords.Fragment {
         previous: FragmentPlace?
     ) {
         self.init(
-            streamlet: streamlet, start: batch.start, previous: previous, lastTimestamp: 0,
+            streamlet: streamlet, previous: previous,
+            whole: ChunkRecords.Extent(start: batch.start, lastTimestamp: 0),
             firstBatch: index, lastBatch: index)
         _ = extend(batch, index)
     }
@@ -228,56 +326,10 @@ extension ChunkRecords.Fragment {
     @inline(__always)
     fileprivate mutating func extend(_ batch: SequencedBatch, _ index: UInt32) -> UInt32 {
         defer { lastBatch = index }
-        count += UInt32(batch.count)
-        lastTimestamp = batch.end.timestamp
-        meteredBytes += UInt32(batch.meteredBytes)
-        length += UInt32(batch.storedBytes)
+        whole.count += UInt32(batch.count)
+        whole.lastTimestamp = batch.end.timestamp
+        whole.meteredBytes += UInt32(batch.meteredBytes)
+        whole.length += UInt32(batch.storedBytes)
         return lastBatch
-    }
-}
-
-/// Memory that batches are written into, one behind the other.
-///
-/// A chunk holds the slabs that its batches are in; chunks leave memory oldest first, and so do
-/// slabs become free, which are then written again: new memory is what the kernel has to clear.
-struct SlabRing {
-    private static let bytesMax = 1 << 20
-    private static let bytesFirst = 64 << 10
-    /// Free slabs that are kept: as many as a chunk of common size is in, and some.
-    private static let freeMax = 6
-    /// Full slabs, oldest first.
-    private var full: Deque<ByteStorage> = []
-    private(set) var current = ByteStorage.make(capacity: bytesFirst)
-    private var used = 0
-
-    /// Room for `count` bytes in `current`, at the offset returned.
-    mutating func reserve(_ count: Int) -> Int {
-        if current.byteCapacity - used < count { turn(count) }
-        defer { used += count }
-        return used
-    }
-
-    private mutating func turn(_ count: Int) {
-        full.append(current)
-        used = 0
-        while var free = full.popFirst() {
-            guard isKnownUniquelyReferenced(&free) else {
-                full.prepend(free)
-                break
-            }
-            // One of another size is dropped.
-            guard free.byteCapacity == Self.bytesMax, count <= Self.bytesMax else { continue }
-            current = free
-            return
-        }
-        let next = min(current.byteCapacity * 2, Self.bytesMax)
-        current = ByteStorage.make(capacity: max(next, count))
-    }
-
-    /// Lets go of what nobody uses any more, but a few slabs.
-    mutating func trim() {
-        while full.count > Self.freeMax, isKnownUniquelyReferenced(&full[Self.freeMax]) {
-            full.removeFirst()
-        }
     }
 }

@@ -31,7 +31,7 @@ final class LogWriter {
     private var linger: Linger
     private let puts: ChunkPuts
     @exclusivity(unchecked) private var open = OpenChunk()
-    @exclusivity(unchecked) private var slabs = SlabRing()
+    @exclusivity(unchecked) private var memory = ChunkMemory()
     /// Closes the open chunk at the end of this turn of the loop, so that one burst of appends
     /// shares a chunk.
     @exclusivity(unchecked) private var closingSoon: Errand?
@@ -137,12 +137,15 @@ final class LogWriter {
     ) {
         let bytes = batch.storedBytes
         if !fits(bytes) { close() }
-        if open.isEmpty { open.firstAppendAt = world.loop.now }
-        let offset = slabs.reserve(bytes)
-        batch.write(to: slabs.current.base + offset)
+        if open.isEmpty {
+            open.firstAppendAt = world.loop.now
+            memory.beginChunk()
+        }
+        let offset = memory.reserve(bytes)
+        batch.write(to: memory.current.base + offset)
         let index = window.nextIndex
         let isNew = open.records.add(
-            batch, in: slabs.current, at: offset, to: streamlet, chunk: index)
+            batch, in: memory.current, at: offset, to: streamlet, chunk: index)
         if isNew { begin(streamlet, in: index) }
         open.bytes += bytes
         if isNew { open.overhead = overhead }
@@ -306,34 +309,31 @@ final class LogWriter {
     }
 
     private func build(_ index: ChunkIndex, _ putID: ID128) -> [Bytes] {
+        let layout = open.layout(limits)
         var builder = ChunkBuilder(
             ChunkHeader(
                 kind: .chunk, channel: channel, index: index, putID: putID, storageClass: 0,
                 createdMilliseconds: world.loop.wallMilliseconds),
-            fragmentCount: open.fragmentCount,
-            sliceCount: open.records.runCount + open.unannounced.count)
+            fragmentCount: open.records.extentCount(layout) + open.unannounced.count,
+            sliceCount: open.records.sliceCount + open.unannounced.count)
+        open.records.place(layout, in: &builder)
         for streamlet in open.unannounced {
             let payload = OpenPayload(
                 basin: streamlet.basin, name: streamlet.name, state: streamlet.stable.streamState,
-                configVersion: streamlet.version)
+                configVersion: streamlet.version
+            ).encoded()
             builder.begin(FragmentEntry(open: streamlet))
-            builder.append(payload.encoded())
-            end(&builder)
+            builder.append(layout == .asAdded ? memory.append(payload) : payload)
+            builder.endFitting()
         }
-        for slot in open.records.fragments.indices {
-            builder.begin(FragmentEntry(records: open.records.fragments[slot]))
-            open.records.forEachRun(of: slot) { builder.append($0) }
-            open.records.setOffset(end(&builder), ofFragment: slot)
+        let object = builder.finish()
+        switch layout {
+        case .asAdded:
+            return memory.endChunk(header: object[0], index: object[object.count - 1])
+        case .byFragment:
+            memory.forgetChunk()
+            return object
         }
-        return builder.finish()
-    }
-
-    @discardableResult
-    private func end(_ builder: inout ChunkBuilder) -> UInt32 {
-        guard let entry = builder.end() else {
-            preconditionFailure("what was let in fits the chunk")
-        }
-        return entry.offset
     }
 
     private func put(_ index: ChunkIndex, _ body: [Bytes]) {
@@ -433,7 +433,7 @@ final class LogWriter {
             spares.append(chunk.records)
             spareBytes += bytes
         }
-        slabs.trim()
+        memory.trim()
     }
 
     /// Where the streamlet's newest fragments in memory are, oldest first: as far back as
@@ -482,6 +482,11 @@ final class LogWriter {
         _ place: FragmentPlace, above trimPoint: SeqNum, _ body: (Bytes) -> Void
     ) {
         records(of: place.chunk)?.forEachRun(of: Int(place.slot), above: trimPoint, body)
+    }
+
+    /// Calls `body` with the extents of the fragment at a place, as `ChunkRecords.forEachExtent`.
+    func forEachExtent(_ place: FragmentPlace, _ body: (ChunkRecords.Extent) -> Void) {
+        records(of: place.chunk)?.forEachExtent(of: Int(place.slot), body)
     }
 
     private func records(of chunk: ChunkIndex) -> ChunkRecords? {

@@ -42,12 +42,7 @@ final class ReadService {
     func plan(_ call: any Call, _ request: PlanRequest, _ streamlet: OpenStreamlet) {
         guarded(call, streamlet) { [self] in
             let tail = streamlet.stable.tail
-            let pointers = log.places(of: streamlet) {
-                $0.endSeqNum > streamlet.flushedEnd && request.start.reaches($0)
-            }
-            .filter { $0.chunk < log.stableEnd }
-            .prefix(Int(request.limit))
-            .compactMap { place in log.fragment(place).map { pointer($0, in: place.chunk) } }
+            let pointers = self.pointers(to: streamlet, request)
             let trimPoint =
                 limits.mutant == .gapReadAsTrimmed
                 ? streamlet.flushedEnd : streamlet.stable.trimPoint
@@ -58,13 +53,25 @@ final class ReadService {
         }
     }
 
-    private func pointer(
-        _ fragment: ChunkRecords.Fragment, in chunk: ChunkIndex
-    ) -> ChunkPointer {
-        ChunkPointer(
-            object: LogKeys.chunk(log.channel, chunk), bucket: world.buckets[0].name,
-            start: fragment.start, count: fragment.count, lastTimestamp: fragment.lastTimestamp,
-            offset: fragment.offset, length: fragment.length)
+    /// To what is stable and not flushed, from where the request starts.
+    private func pointers(to streamlet: OpenStreamlet, _ request: PlanRequest) -> [ChunkPointer] {
+        let places = log.places(of: streamlet) {
+            $0.endSeqNum > streamlet.flushedEnd && request.start.reaches($0.whole)
+        }
+        var pointers: [ChunkPointer] = []
+        for place in places where place.chunk < log.stableEnd {
+            log.forEachExtent(place) { extent in
+                guard pointers.count < request.limit, request.start.reaches(extent) else { return }
+                pointers.append(
+                    ChunkPointer(
+                        object: LogKeys.chunk(log.channel, place.chunk),
+                        bucket: world.buckets[0].name, start: extent.start, count: extent.count,
+                        lastTimestamp: extent.lastTimestamp, offset: extent.offset,
+                        length: extent.length))
+            }
+            if pointers.count >= request.limit { break }
+        }
+        return pointers
     }
 
     func follow(_ call: any Call, _ request: FollowRequest, _ streamlet: OpenStreamlet) {
@@ -147,11 +154,11 @@ final class ReadService {
 }
 
 extension PlanRequest.Start {
-    /// Whether a reader that starts here needs something of the fragment.
-    fileprivate func reaches(_ fragment: ChunkRecords.Fragment) -> Bool {
+    /// Whether a reader that starts here needs something of the extent.
+    fileprivate func reaches(_ extent: ChunkRecords.Extent) -> Bool {
         switch self {
-        case .seqNum(let start): fragment.endSeqNum > start
-        case .timestamp(let start): fragment.lastTimestamp >= start
+        case .seqNum(let start): extent.endSeqNum > start
+        case .timestamp(let start): extent.lastTimestamp >= start
         }
     }
 }

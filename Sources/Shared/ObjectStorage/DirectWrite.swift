@@ -7,9 +7,9 @@ private import Synchronization
 /// Writes most of a large object past the page cache.
 ///
 /// What is written the usual way is copied into pages that the kernel has to find first: half and
-/// more of what a large object costs. Here the parts are gathered in a buffer that is used again
-/// and again, and the disk takes them from there. A small object gains nothing: it waits for the
-/// sync.
+/// more of what a large object costs. Here the disk takes the object from where it lies. Parts that
+/// lie as no disk would take them are gathered first, in a buffer that is used again and again. A
+/// small object gains nothing: it waits for the sync.
 ///
 /// The disk takes whole blocks. So this writes those that an object begins with, and says how far
 /// it came: the rest, at least what is less than a block, goes the usual way. The file never has a
@@ -18,9 +18,11 @@ private import Synchronization
 final class DirectWriter: Sendable {
     /// The smallest object that gains by it, in bytes.
     static let objectBytesMin = 1 << 20
-    /// What the disk is given at once. A store keeps as many such buffers as it ever wrote large
-    /// objects at once: none to begin with, and at most one for each of its threads.
+    /// What is gathered at once. A store keeps as many such buffers as it ever gathered objects at
+    /// once: none to begin with, and at most one for each of its threads.
     static let bufferBytes = 512 << 10
+    /// Less than this in one piece is gathered with what follows.
+    static let pieceBytesMin = 64 << 10
     /// Of what lengths, and where in a file and in memory, pieces are: a multiple of what common
     /// disks want. One that wants more refuses the first piece.
     static let blockBytes = 4_096
@@ -40,9 +42,9 @@ final class DirectWriter: Sendable {
             isSupported.store(false, ordering: .relaxed)
             return 0
         }
-        let buffer = idle.withLock { $0.popLast() } ?? BlockBuffer()
-        defer { idle.withLock { $0.append(buffer) } }
-        let written = try write(size - size % Self.blockBytes, of: body, by: buffer, to: file)
+        var buffer: BlockBuffer?
+        defer { if let buffer { idle.withLock { $0.append(buffer) } } }
+        let written = try write(size - size % Self.blockBytes, of: body, by: &buffer, to: file)
         guard calls.setDirect(file.descriptor, false) else { throw FolderError("fcntl") }
         return written
     }
@@ -50,14 +52,24 @@ final class DirectWriter: Sendable {
     /// Writes `end` bytes, which are whole blocks; fewer if a piece is taken in part, or is none
     /// that the disk can take.
     private func write(
-        _ end: Int, of body: [Bytes], by buffer: BlockBuffer, to file: OpenFile
+        _ end: Int, of body: [Bytes], by buffer: inout BlockBuffer?, to file: OpenFile
     ) throws(FolderError) -> Int {
         var parts = PartReader(body)
         var written = 0
         while written < end {
-            let wanted = min(Self.bufferBytes, end - written)
-            parts.copy(wanted, to: buffer.base)
-            let count = writeOnce(wanted, of: buffer, to: file)
+            let wanted: Int
+            let count: Int
+            if let piece = piece(parts.rest, end - written) {
+                wanted = piece.count
+                count = writeOnce(wanted, at: piece.base, to: file)
+                parts.skip(wanted)
+            } else {
+                wanted = min(Self.bufferBytes, end - written)
+                let gathered = buffer ?? idle.withLock { $0.popLast() } ?? BlockBuffer()
+                buffer = gathered
+                parts.copy(wanted, to: gathered.base)
+                count = writeOnce(wanted, at: UnsafeRawPointer(gathered.base), to: file)
+            }
             guard count >= 0 else {
                 guard errno == EINVAL else { throw FolderError("write") }
                 if written == 0 { isSupported.store(false, ordering: .relaxed) }
@@ -69,9 +81,17 @@ final class DirectWriter: Sendable {
         return written
     }
 
-    private func writeOnce(_ count: Int, of buffer: BlockBuffer, to file: OpenFile) -> Int {
+    /// What the disk takes of `part` as it lies, at most `limit` bytes; nil if that is little.
+    private func piece(_ part: Bytes, _ limit: Int) -> Bytes? {
+        let count = min(part.count, limit)
+        let piece = part.prefix(count - count % Self.blockBytes)
+        let isAtBoundary = Int(bitPattern: piece.base) % Self.blockBytes == 0
+        return isAtBoundary && piece.count >= Self.pieceBytesMin ? piece : nil
+    }
+
+    private func writeOnce(_ count: Int, at bytes: UnsafeRawPointer, to file: OpenFile) -> Int {
         while true {
-            let written = calls.write(file.descriptor, UnsafeRawPointer(buffer.base), count)
+            let written = calls.write(file.descriptor, bytes, count)
             if written >= 0 || errno != EINTR { return written }
         }
     }

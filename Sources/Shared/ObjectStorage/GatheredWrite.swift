@@ -55,11 +55,14 @@ struct PartReader {
         }
     }
 
+    /// What is left of the part that comes next; empty behind the last one.
+    var rest: Bytes { part < parts.count ? parts[part].dropFirst(offset) : Bytes() }
+
     /// Copies the next `count` bytes, which there must be.
     mutating func copy(_ count: Int, to target: UnsafeMutableRawPointer) {
         var copied = 0
         while copied < count {
-            let rest = parts[part].dropFirst(offset).prefix(count - copied)
+            let rest = rest.prefix(count - copied)
             rest.withUnsafeBytes { bytes in
                 UnsafeMutableRawBufferPointer(start: target + copied, count: bytes.count)
                     .copyMemory(from: bytes)

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Log
+import Primitives
+import Testing
+
+@testable import ChannelRole
+
+@Suite struct ChunkMemoryTests {
+    private static let block = ChunkMemory.blockBytes
+
+    /// What a test put into the memory: chunks of batches, with the objects that they became.
+    private struct Filled {
+        var memory = ChunkMemory()
+        private let random: RandomSource
+        private let pool: Bytes
+
+        init(seed: UInt64) {
+            let random = RandomSource.seeded(seed)
+            self.random = random
+            let words = (0..<(1 << 18)).map { _ in random.next() }
+            pool = words.withUnsafeBytes { Bytes(copying: $0) }
+        }
+
+        func number(_ range: ClosedRange<Int>) -> Int {
+            range.lowerBound + Int(random.below(UInt64(range.count)))
+        }
+
+        private func bytes(_ count: Int) -> Bytes {
+            let start = number(0...pool.count - count)
+            return pool[start..<start + count]
+        }
+
+        /// A chunk of batches of these lengths: its batches where they lie, its object, and what
+        /// that should be.
+        mutating func chunk(
+            _ lengths: [Int], index indexBytes: Int
+        ) -> (batches: [Bytes], copies: [Bytes], object: [Bytes], expected: Bytes) {
+            memory.beginChunk()
+            var copies: [Bytes] = []
+            var batches: [Bytes] = []
+            for length in lengths {
+                copies.append(bytes(length))
+                batches.append(memory.append(copies[copies.count - 1]))
+            }
+            let header = bytes(ChunkHeader.byteCount)
+            let index = bytes(indexBytes)
+            let object = memory.endChunk(header: header, index: index)
+            return (batches, copies, object, ([header] + copies + [index]).joined())
+        }
+    }
+
+    @Test(arguments: 1...8) func objectsAreWhatWasPutIn(seed: UInt64) {
+        var filled = Filled(seed: seed)
+        let longest = [300, 5_000, 200_000, 1_300_000][Int(seed % 4)]
+        // The last chunks stay in use, as those do that are not flushed.
+        var held: [(batches: [Bytes], copies: [Bytes], object: [Bytes], expected: Bytes)] = []
+        for _ in 0..<30 {
+            let count = filled.number(1...12)
+            let lengths = (0..<count).map { _ in filled.number(1...longest) }
+            held.append(filled.chunk(lengths, index: filled.number(112...40_000)))
+            if held.count > 4 { held.removeFirst() }
+            filled.memory.trim()
+            for chunk in held {
+                #expect(isSame(chunk.object, [chunk.expected]))
+                #expect(isSame(chunk.batches, chunk.copies))
+            }
+        }
+    }
+
+    /// So that a disk can take it from there: whole blocks, from boundaries on.
+    @Test(arguments: 1...4) func aLargeChunkBehindALargeOneLiesInBlocks(seed: UInt64) {
+        var filled = Filled(seed: seed)
+        for number in 0..<12 {
+            let lengths = (0..<filled.number(20...60)).map { _ in filled.number(1...130_000) }
+            let object = filled.chunk(lengths, index: 1_000).object
+            for part in object.dropLast() { #expect(part.count % Self.block == 0) }
+            for part in object.dropFirst() { #expect(Self.isAtBoundary(part)) }
+            if number > 0 { #expect(Self.isAtBoundary(object[0])) }
+        }
+    }
+
+    @Test func smallChunksTakeNoMoreThanTheyHave() {
+        var filled = Filled(seed: 1)
+        let first = filled.chunk([100], index: 112).object
+        let second = filled.chunk([100], index: 112).object
+        #expect(first.count == 1 && second.count == 1)
+        #expect(second[0].base == first[0].base + first[0].count)
+        // A large one may begin anywhere as well, if none was before it.
+        let large = filled.chunk([40_000, 40_000], index: 112).object
+        #expect(!Self.isAtBoundary(large[0]) && large.count == 2)
+        #expect(Self.isAtBoundary(filled.chunk([1], index: 112).object[0]))
+    }
+
+    /// One whose object is put together elsewhere takes its place all the same.
+    @Test func aChunkMayBeForgotten() {
+        var filled = Filled(seed: 1)
+        filled.memory.beginChunk()
+        let batch = filled.memory.append(Bytes(utf8: "abc"))
+        filled.memory.forgetChunk()
+        let chunk = filled.chunk([3_000], index: 112)
+        #expect(batch == Bytes(utf8: "abc"))
+        #expect(chunk.object.joined() == chunk.expected)
+        #expect(chunk.object[0].base >= batch.base + batch.count)
+    }
+
+    @Test func slabsAreWrittenAgainOnceTheyAreFree() {
+        var memory = ChunkMemory()
+        var held: [ByteStorage] = []
+        var seen: Set<ObjectIdentifier> = []
+        // Chunks hold the slabs of the last 8 MiB.
+        for _ in 0..<200 {
+            memory.beginChunk()
+            _ = memory.reserve(500_000)
+            held.append(memory.current)
+            memory.forgetChunk()
+            if held.count > 16 { held.removeFirst() }
+            seen.insert(ObjectIdentifier(memory.current))
+            for slab in held.dropLast() where slab === memory.current {
+                #expect(held.suffix(2).allSatisfy { $0 === slab }, "a slab in use is not reused")
+            }
+        }
+        #expect(seen.count < 20, "\(seen.count) slabs for 100 MB")
+        held = []
+        memory.trim()
+        let before = memory.current
+        memory.beginChunk()
+        _ = memory.reserve(3 << 20)
+        #expect(memory.current !== before && memory.current.byteCapacity >= 3 << 20)
+    }
+
+    private func isSame(_ some: [Bytes], _ others: [Bytes]) -> Bool {
+        let (a, b) = (some.joined(), others.joined())
+        return withExtendedLifetime((a, b)) {
+            a.count == b.count && memcmp(a.base, b.base, a.count) == 0
+        }
+    }
+
+    private static func isAtBoundary(_ bytes: Bytes) -> Bool {
+        Int(bitPattern: bytes.base) % block == 0
+    }
+}
