@@ -92,6 +92,43 @@ import Testing
         #expect(state.fencingToken == "token" && state.fencingTokenPosition == 2)
     }
 
+    /// A store gets large chunks in such parts as it can write without gathering them, whoever
+    /// appended, and they are whole.
+    @Test func largeChunksLieInBlocks() async throws {
+        let bench = try await Bench { $0.windowBytesMax = 0 }
+        let streams = ["s", "t", "u"].map { bench.makeStream($0) }
+        let sessions = try streams.map { try bench.openSession($0) }
+        let bodies = (0..<75).map { String(repeating: "\($0),", count: 30_000 + $0 * 7) }
+        for (number, body) in bodies.enumerated() {
+            sessions[number * number % 3].onMessage?(try Bench.batch(body))
+            if number % 25 == 24 { bench.pass() }
+        }
+        let chunks = bench.store.bodies.filter { byteCount($0) >= DirectPart.objectBytesMin }
+        try #require(chunks.count >= 2)
+        for (number, parts) in chunks.enumerated() {
+            // Behind what lies in slabs come the OPENs of streamlets, and the index.
+            let inSlabs = parts.dropLast(number == 0 ? streams.count + 1 : 1)
+            #expect(inSlabs.count >= 2)
+            for part in inSlabs.dropLast() { #expect(part.count % DirectPart.blockBytes == 0) }
+            for part in inSlabs.dropFirst(number == 0 ? 1 : 0) {
+                #expect(Int(bitPattern: part.base) % DirectPart.blockBytes == 0)
+            }
+        }
+        var found: [StreamID: [String]] = [:]
+        for parts in bench.store.bodies {
+            let chunk = try Chunk(parts.joined())
+            for entry in chunk.entries where entry.kind == .records {
+                try entry.checkRecords(chunk.fragment(entry))
+                found[entry.stream, default: []] +=
+                    try ReadBatch(chunk.fragment(entry)).records.map(\.body.lossyText)
+            }
+        }
+        for (stream, id) in streams.enumerated() {
+            let expected = bodies.enumerated().filter { $0.offset * $0.offset % 3 == stream }
+            #expect((found[id] ?? []) == expected.map(\.element))
+        }
+    }
+
     /// Chunk n is held while n+1 to n+3 are durable: no acknowledgement; then all, in order.
     @Test func aHeldChunkHoldsEverythingBehindIt() async throws {
         let bench = try await Bench { $0.lingerNanoseconds = 0...0 }

@@ -82,7 +82,7 @@ private func makeStreamlet(
         let order = [0, 0, 1, 0, 2, 2, 1, 0]
         for (number, streamlet) in order.enumerated() {
             // The last ones lie in another slab.
-            let body = String(repeating: "\(number)", count: number == 6 ? 70_000 : 10)
+            let body = String(repeating: "\(number)", count: number == 6 ? 70_000 : 3_000)
             _ = try place([body, "x"], in: &records, &memory, streamlets[streamlet], chunk: 7)
         }
         let isAsAdded = layout == .asAdded
@@ -92,18 +92,22 @@ private func makeStreamlet(
                 kind: .chunk, channel: ChannelID(1), index: 7, putID: ID128(high: 1, low: 2),
                 storageClass: 0, createdMilliseconds: 3))
         records.place(layout, in: &builder)
-        let parts = builder.finish()
-        let object =
-            isAsAdded
-            ? memory.endChunk(header: parts[0], index: parts[parts.count - 1]) : parts
-        #expect(object.joined() == parts.joined())
+        var object = builder.finish()
+        if isAsAdded {
+            #expect(object.count == 2)
+            object.replaceSubrange(0..<1, with: memory.endChunk(header: object[0]))
+            #expect(object.count == 3, "in two slabs, and the index")
+        }
         let chunk = try Chunk(object.joined())
         for entry in chunk.entries { try entry.checkRecords(chunk.fragment(entry)) }
         let taken = records.take()
         for (slot, streamlet) in streamlets.enumerated() {
             let entries = chunk.entries.filter { $0.stream == streamlet.id }
             var extents: [ChunkRecords.Extent] = []
-            taken.forEachExtent(of: slot) { extents.append($0) }
+            taken.forEachExtent(of: slot) { extent in
+                extents.append(extent)
+                return true
+            }
             #expect(extents.count == (isAsAdded ? [3, 2, 1][slot] : 1))
             #expect(extents.map(\.offset) == entries.map(\.offset))
             #expect(extents.map(\.length) == entries.map(\.length))
@@ -113,6 +117,13 @@ private func makeStreamlet(
             #expect(extents.map(\.lastTimestamp) == entries.map(\.lastTimestamp))
             let found = entries.map { chunk.fragment($0) }.joined()
             #expect(found == taken.batches(of: slot).map(\.bytes).joined())
+            // Who has enough is not told of more.
+            var told = 0
+            taken.forEachExtent(of: slot) { _ in
+                told += 1
+                return told < 2
+            }
+            #expect(told == min(2, extents.count))
         }
     }
 
@@ -123,20 +134,17 @@ private func makeStreamlet(
         var open = OpenChunk()
         let (a, b) = (makeStreamlet(1), makeStreamlet(2))
         var limits = ChannelLimits(address: "here:1")
-        limits.stretchBytesMin = .max / 8
         for (streamlet, layout) in [(a, ChunkLayout.asAdded), (a, .asAdded), (b, .asAdded)] {
             _ = try place(["1"], in: &open.records, &memory, streamlet, chunk: 0)
             #expect(open.layout(limits) == layout)
         }
+        // Now `a` lies in two pieces: worth it only for what is stored without gathering.
         _ = try place(["1"], in: &open.records, &memory, a, chunk: 0)
-        open.bytes = 120
+        open.bytes = limits.asAddedBytesMin - 1
         #expect(open.layout(limits) == .byFragment)
-        limits.stretchBytesMin = 40
+        open.bytes += 1
         #expect(open.layout(limits) == .asAdded)
-        limits.stretchBytesMin = 41
-        #expect(open.layout(limits) == .byFragment)
         // There must be room for the longer index.
-        limits.stretchBytesMin = 1
         limits.chunkFragmentsMax = 2
         #expect(open.layout(limits) == .byFragment)
         limits.chunkFragmentsMax = 3
@@ -144,6 +152,25 @@ private func makeStreamlet(
         limits.chunkBytesMax = open.bytes + FragmentEntry.byteCount - 1
         #expect(open.layout(limits) == .byFragment)
         limits.chunkBytesMax += 1
+        #expect(open.layout(limits) == .asAdded)
+    }
+
+    /// More than two pieces for each streamlet, only if they are long.
+    @Test func manyStretches() throws {
+        var memory = ChunkMemory()
+        memory.beginChunk()
+        var open = OpenChunk()
+        let (a, b) = (makeStreamlet(1), makeStreamlet(2))
+        var limits = ChannelLimits(address: "here:1")
+        for streamlet in [a, b, a, b] {
+            _ = try place(["1"], in: &open.records, &memory, streamlet, chunk: 0)
+        }
+        open.bytes = limits.asAddedBytesMin
+        limits.stretchBytesMin = open.bytes / 5 + 1
+        #expect(open.layout(limits) == .asAdded)
+        _ = try place(["1"], in: &open.records, &memory, a, chunk: 0)
+        #expect(open.layout(limits) == .byFragment)
+        limits.stretchBytesMin -= 1
         #expect(open.layout(limits) == .asAdded)
     }
 

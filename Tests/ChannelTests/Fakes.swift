@@ -54,6 +54,7 @@ final class HeldStore: ObjectStore {
         var isOpen = true
         /// Held PUTs have had their effect.
         var landsFirst = false
+        var bodies: [[Bytes]] = []
     }
     let inner = MemoryStore()
     private let state = Mutex(State())
@@ -68,6 +69,9 @@ final class HeldStore: ObjectStore {
             state.landsFirst = true
         }
     }
+
+    /// What was given to PUTs, as it was given.
+    var bodies: [[Bytes]] { state.withLock(\.bodies) }
 
     var held: [String] { state.withLock { $0.waiting.keys.sorted() } }
 
@@ -85,6 +89,7 @@ final class HeldStore: ObjectStore {
     }
 
     func put(_ key: String, _ body: [Bytes], ifAbsent: Bool) async throws(StoreError) -> PutResult {
+        state.withLock { $0.bodies.append(body) }
         let landed: PutResult? =
             if state.withLock({ $0.landsFirst }) {
                 try await inner.put(key, body, ifAbsent: ifAbsent)

@@ -138,24 +138,27 @@ import Testing
 
     /// Where others' batches came in between, a plan has a pointer to each piece.
     @Test func aPlanPointsAtEachPieceOfAFragment() async throws {
-        let bench = try await Bench { $0.stretchBytesMin = 1 }
+        let bench = try await Bench {
+            $0.asAddedBytesMin = 0
+            $0.stretchBytesMin = 1
+        }
         let (stream, other) = (bench.makeStream("s"), bench.makeStream("t"))
         let session = try bench.openSession(stream)
         let others = try bench.openSession(other)
-        for body in ["a", "b", "c", "d"] {
-            session.onMessage?(try Bench.batch(body, body + "2"))
+        for (number, body) in ["a", "b", "c", "d"].enumerated() {
+            let timestamp = 1_600_000_000_000 + UInt64(number)
+            session.onMessage?(try Bench.batch(body, body + "2", timestamp: timestamp))
             others.onMessage?(try Bench.batch("x"))
         }
         bench.pass()
         session.onMessage?(try Bench.batch("e"))
         bench.pass()
-        func plan(_ start: SeqNum, limit: UInt32) throws -> [ChunkPointer] {
+        func plan(_ start: PlanRequest.Start, limit: UInt32) throws -> [ChunkPointer] {
             let call = bench.call(
-                .plan,
-                PlanRequest(stream: stream, streamlet: 0, start: .seqNum(start), limit: limit))
+                .plan, PlanRequest(stream: stream, streamlet: 0, start: start, limit: limit))
             return try PlanReply(try #require(call.ended).payload).pointers
         }
-        let pointers = try plan(0, limit: 10)
+        let pointers = try plan(.seqNum(0), limit: 10)
         #expect(pointers.map(\.start.seqNum) == [0, 2, 4, 6, 8])
         #expect(Set(pointers.map(\.object)).count == 2)
         for (pointer, body) in zip(pointers, ["a", "b", "c", "d"]) {
@@ -164,10 +167,13 @@ import Testing
             let bodies = try ReadBatch(slice.bytes).records.map(\.body.lossyText)
             #expect(bodies == [body, body + "2"])
         }
-        #expect(try plan(3, limit: 2).map(\.start.seqNum) == [2, 4])
-        #expect(try plan(6, limit: 1).map(\.start.seqNum) == [6])
-        #expect(try plan(7, limit: 9).map(\.start.seqNum) == [6, 8])
-        #expect(try plan(9, limit: 9).isEmpty)
+        #expect(try plan(.seqNum(3), limit: 2).map(\.start.seqNum) == [2, 4])
+        #expect(try plan(.seqNum(6), limit: 1).map(\.start.seqNum) == [6])
+        #expect(try plan(.seqNum(7), limit: 9).map(\.start.seqNum) == [6, 8])
+        #expect(try plan(.seqNum(9), limit: 9).isEmpty)
+        let last = pointers[2].lastTimestamp
+        #expect(try plan(.timestamp(last), limit: 9).map(\.start.seqNum) == [4, 6, 8])
+        #expect(try plan(.timestamp(last + 1), limit: 9).map(\.start.seqNum) == [6, 8])
     }
 
     @Test func afterAFlushThePlanIsEmptyAndTheSegmentsHoldTheRecords() async throws {

@@ -10,15 +10,17 @@ import TestSupport
 import Testing
 
 @Suite struct RecoveryTests {
-    /// Two streams over three chunks, one of them with commands; a third stream without records.
+    /// Two streams over three chunks, in two of which one lies in pieces, with commands; a third
+    /// stream without records.
     private func logged() throws -> (TestCell, TestChannel, [StreamID]) {
         let cell = try TestCell()
         let channel = try cell.channel()
         let streams = try ["a", "b", "c"].map { try cell.stream($0) }
         for stream in streams { try channel.claim(stream) }
-        try channel.write([(streams[0], ["a0", "a1"]), (streams[1], ["b0"])])
+        try channel.write([(streams[0], ["a0"]), (streams[1], ["b0"]), (streams[0], ["a1"])])
         try channel.write([(streams[0], ["fence mine", "a3"])])
-        try channel.write([(streams[1], ["b1", "trim 1", "b3"]), (streams[0], ["a4"])])
+        try channel.write(
+            [(streams[1], ["b1", "trim 1"]), (streams[0], ["a4"]), (streams[1], ["b3"])])
         return (cell, channel, streams)
     }
 

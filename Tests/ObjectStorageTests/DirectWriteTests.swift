@@ -10,9 +10,9 @@ import Testing
 
 /// Large objects, which a folder store writes past the page cache.
 @Suite struct DirectWriteTests {
-    static let block = DirectWriter.blockBytes
+    static let block = DirectPart.blockBytes
     static let buffer = DirectWriter.bufferBytes
-    static let least = DirectWriter.objectBytesMin
+    static let least = DirectPart.objectBytesMin
     /// Around every border that the way of writing has.
     static let sizes = [
         0, 1, block - 1, block, block + 1, buffer - 1, buffer, buffer + 1, least - 1, least,
@@ -249,7 +249,7 @@ import Testing
         let kernel = Kernel()
         let scratch = try ScratchFolder()
         let store = try FolderStore(path: scratch.path, directCalls: kernel.calls)
-        let piece = DirectWriter.pieceBytesMin
+        let piece = DirectPart.bytesMin
         let body = [
             part(11, Self.block), part(0, Self.buffer), part(9, piece), part(0, Self.least),
             part(0, piece), part(0, piece - 1),
@@ -354,8 +354,8 @@ private final class Kernel: Sendable {
                 return true
             },
             write: { file, bytes, count in
-                #expect(count % DirectWriter.blockBytes == 0 && count > 0)
-                #expect(Int(bitPattern: bytes) % DirectWriter.blockBytes == 0)
+                #expect(count % DirectPart.blockBytes == 0 && count > 0)
+                #expect(Int(bitPattern: bytes) % DirectPart.blockBytes == 0)
                 switch self.next(.write(count)) {
                 case .passes:
                     return DirectCalls.system.write(file, bytes, count)

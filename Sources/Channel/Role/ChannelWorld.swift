@@ -42,9 +42,12 @@ package struct ChannelLimits: Sendable {
     /// A chunk is closed before it would grow beyond these.
     package var chunkBytesMax = 8 << 20
     package var chunkFragmentsMax = 4_096
-    /// Batches lie in their chunk as they came if those that came one after the other, of one
-    /// streamlet, have so many bytes on average; else each streamlet's are put together.
-    package var stretchBytesMin = 4 << 10
+    /// In a chunk of so many bytes batches may lie as they came, for the store to take them from
+    /// there, even if that leaves a streamlet's in several pieces.
+    package var asAddedBytesMin = DirectPart.objectBytesMin
+    /// But they do only if they come to two pieces for each streamlet, or if a piece has so many
+    /// bytes on average.
+    package var stretchBytesMin = 64 << 10
     /// A chunk that reached this size is closed without waiting for its linger.
     package var chunkBytesTarget = 4 << 20
     /// Chunks whose PUT is under way at once.

@@ -33,14 +33,16 @@ struct OpenChunk {
 
     /// How its records should lie in its object.
     func layout(_ limits: ChannelLimits) -> ChunkLayout {
-        let stretches = records.extentCount(.asAdded)
-        if stretches == records.extentCount(.byFragment) { return .asAdded }
-        let added = stretches - records.extentCount(.byFragment)
-        let isWorthIt =
-            stretches * limits.stretchBytesMin <= bytes
-            && fragmentCount + added <= limits.chunkFragmentsMax
-            && bytes + overhead + added * FragmentEntry.byteCount <= limits.chunkBytesMax
-        return isWorthIt ? .asAdded : .byFragment
+        let pieces = records.extentCount(.asAdded)
+        let more = pieces - records.extentCount(.byFragment)
+        if more == 0 { return .asAdded }
+        guard bytes >= limits.asAddedBytesMin,
+            fragmentCount + more <= limits.chunkFragmentsMax,
+            bytes + overhead + more * FragmentEntry.byteCount <= limits.chunkBytesMax
+        else { return .byFragment }
+        // Who reads unflushed records asks for each piece.
+        let areFew = pieces <= 2 * records.extentCount(.byFragment)
+        return areFew || pieces * limits.stretchBytesMin <= bytes ? .asAdded : .byFragment
     }
 }
 
@@ -49,7 +51,7 @@ enum ChunkLayout {
     /// In the order in which they were added, and as they lie in memory: nothing need be gathered.
     case asAdded
     /// Each streamlet's in one piece, however many batches of others came in between: fewer entries
-    /// in the index.
+    /// in the index, and fewer pieces for a reader to fetch.
     case byFragment
 }
 

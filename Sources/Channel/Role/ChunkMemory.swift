@@ -2,29 +2,30 @@
 
 internal import DequeModule
 internal import Log
+internal import ObjectStorage
 internal import Primitives
 
-/// Memory that chunks are built in as their objects will be: a header, then batches, one behind the
-/// other as they come, then the index.
+/// Memory that chunks are built in as their objects will be: room for a header, then batches, one
+/// behind the other as they come.
 ///
 /// It is made of slabs. A chunk holds the slabs that its batches are in; chunks leave memory oldest
 /// first, and so do slabs become free, which are then written again: new memory is what the kernel
 /// has to clear.
 ///
-/// A disk takes an object straight from here if that begins at a block's boundary in memory, and if
-/// every piece but the last is whole blocks. So a chunk that goes on in another slab takes the
-/// bytes of its last block along, which are fewer than a block: those of a batch are in both slabs
-/// then. A chunk begins at a boundary if the one before it was large. Small ones gain nothing, and
-/// would take a block each.
+/// A store can write a large object straight from here (`DirectPart`) if that begins at a block's
+/// boundary in memory, and if every piece but the last is whole blocks. So a chunk that goes on in
+/// another slab takes the bytes of its last block along, which are fewer than a block: those of a
+/// batch are in both slabs then. A chunk begins at a boundary if the one before it was large. Small
+/// ones gain nothing, and would take a block each.
 struct ChunkMemory {
-    /// What disks are given whole: as much as, or a multiple of, what common ones want.
-    static let blockBytes = 4_096
+    private static let blockBytes = DirectPart.blockBytes
     private static let slabBytesMax = 1 << 20
     private static let slabBytesFirst = 64 << 10
     /// Free slabs that are kept: as many as a chunk of common size is in, and some.
     private static let freeMax = 6
-    /// A chunk of so many bytes is large: what begins at a boundary wastes half a block.
-    private static let largeBytesMin = 16 * blockBytes
+    /// A chunk of so many bytes is large. Sizes vary, so the next one may well be written directly;
+    /// if it is not, no more than a block is lost by it.
+    private static let largeBytesMin = DirectPart.objectBytesMin / 4
 
     private struct Slab {
         var storage: ByteStorage
@@ -33,17 +34,18 @@ struct ChunkMemory {
 
         /// Room for `count` bytes from a boundary on.
         init(_ count: Int) {
-            storage = ByteStorage.make(capacity: count + blockBytes)
+            storage = ByteStorage.make(capacity: count + ChunkMemory.blockBytes)
             origin = 0
             origin = distanceToBoundary(from: 0)
         }
 
-        var byteCount: Int { storage.byteCapacity - blockBytes }
+        var byteCount: Int { storage.byteCapacity - ChunkMemory.blockBytes }
         var end: Int { origin + byteCount }
 
         func distanceToBoundary(from offset: Int) -> Int {
             let address = Int(bitPattern: storage.base) + offset
-            return (blockBytes - address % blockBytes) % blockBytes
+            return (ChunkMemory.blockBytes - address % ChunkMemory.blockBytes)
+                % ChunkMemory.blockBytes
         }
 
         func bytes(_ range: Range<Int>) -> Bytes {
@@ -79,7 +81,7 @@ struct ChunkMemory {
     /// Begins a chunk: its header comes later.
     mutating func beginChunk() {
         pieces.removeAll(keepingCapacity: true)
-        if isLarge { used += slab.distanceToBoundary(from: used) }
+        if isLarge { used = min(used + slab.distanceToBoundary(from: used), slab.end) }
         begin = used
         _ = reserve(ChunkHeader.byteCount)
     }
@@ -92,18 +94,9 @@ struct ChunkMemory {
         return used
     }
 
-    /// Appends `bytes` to the open chunk, and returns them where they are.
-    mutating func append(_ bytes: Bytes) -> Bytes {
-        let offset = reserve(bytes.count)
-        bytes.copy(to: current.base + offset)
-        return slab.bytes(offset..<offset + bytes.count)
-    }
-
-    /// Ends the open chunk, which is nothing but what was reserved, with what goes in front of that
-    /// and behind it. Returns the whole object.
-    mutating func endChunk(header: Bytes, index: Bytes) -> [Bytes] {
-        precondition(header.count == ChunkHeader.byteCount)
-        _ = append(index)
+    /// Ends the open chunk, and returns it, with its header: all that was reserved, in that order.
+    mutating func endChunk(header: Bytes) -> [Bytes] {
+        precondition(header.count == ChunkHeader.byteCount, "there is room for a header")
         let first = pieces.first.map { ($0.slab, $0.range.lowerBound) } ?? (slab, begin)
         header.copy(to: first.0.storage.base + first.1)
         let parts = pieces.map { $0.slab.bytes($0.range) } + [slab.bytes(begin..<used)]

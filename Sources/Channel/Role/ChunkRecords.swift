@@ -20,8 +20,9 @@ struct FragmentPlace {
 /// may have left memory since: chunks leave it oldest first, so a chain that can be followed from
 /// the newest fragment to some chunk is whole up to there.
 ///
-/// The batches that were added one right after the other, of one fragment, are a stretch. A
-/// stretch, or a whole fragment, lies in one piece in the chunk's object (`ChunkLayout`).
+/// The batches that were added one right after the other, of one fragment, are a stretch. In the
+/// chunk's object either each fragment lies in one piece, or each stretch (`ChunkLayout`): what the
+/// object's index calls a fragment may be a part of one here.
 ///
 /// Batches are plain numbers, in arrays that belong to the chunk: adding one allocates nothing and
 /// counts no references. The slabs that hold their bytes are held once per chunk.
@@ -156,11 +157,17 @@ struct ChunkRecords {
     }
 
     /// Calls `body` with each piece in which a fragment lies in the object of its chunk, which is
-    /// closed, in order.
-    func forEachExtent(of slot: Int, _ body: (Extent) -> Void) {
-        if stretches.isEmpty { return body(fragments[slot].whole) }
-        for (index, stretch) in stretches.enumerated() where stretch.slot == slot {
-            body(extent(index))
+    /// closed, in order, as long as it returns true.
+    func forEachExtent(of slot: Int, while body: (Extent) -> Bool) {
+        if stretches.isEmpty {
+            _ = body(fragments[slot].whole)
+            return
+        }
+        var at = fragments[slot].firstBatch
+        while at != Self.none {
+            let index = stretch(from: at)
+            guard body(extent(index)) else { return }
+            at = batches[batches(ofStretch: index).upperBound - 1].next
         }
     }
 
@@ -201,7 +208,8 @@ struct ChunkRecords {
     var sliceCount: Int { stretches.count + slabs.count }
 
     /// Adds all records to their chunk, which is closed with that: from now on it is known where
-    /// they are. They must fit.
+    /// they are. They must fit. As they were added, they are only counted: they are to be stored
+    /// between the header and what else the chunk holds.
     mutating func place(_ layout: ChunkLayout, in builder: inout ChunkBuilder) {
         switch layout {
         case .byFragment:
@@ -216,13 +224,23 @@ struct ChunkRecords {
             for index in stretches.indices {
                 let streamlet = fragments[Int(stretches[index].slot)].streamlet
                 builder.begin(FragmentEntry(records: extent(index), of: streamlet))
-                forEachRun(ofStretch: index) { builder.append($0) }
+                forEachRun(ofStretch: index) { builder.count($0) }
                 stretches[index].offset = builder.endFitting().offset
             }
             guard stretches.count == fragments.count else { return }
             for stretch in stretches { fragments[Int(stretch.slot)].whole.offset = stretch.offset }
             stretches.removeAll(keepingCapacity: true)
         }
+    }
+
+    /// The stretch that begins with that batch.
+    private func stretch(from batch: UInt32) -> Int {
+        var (low, high) = (0, stretches.count - 1)
+        while low < high {
+            let middle = (low + high) / 2
+            if stretches[middle].firstBatch < batch { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 
     private func batches(ofStretch index: Int) -> Range<Int> {

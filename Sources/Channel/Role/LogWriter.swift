@@ -323,17 +323,17 @@ final class LogWriter {
                 configVersion: streamlet.version
             ).encoded()
             builder.begin(FragmentEntry(open: streamlet))
-            builder.append(layout == .asAdded ? memory.append(payload) : payload)
+            builder.append(payload)
             builder.endFitting()
         }
-        let object = builder.finish()
+        let bytes = builder.byteCount
+        var object = builder.finish()
         switch layout {
-        case .asAdded:
-            return memory.endChunk(header: object[0], index: object[object.count - 1])
-        case .byFragment:
-            memory.forgetChunk()
-            return object
+        case .asAdded: object.replaceSubrange(0..<1, with: memory.endChunk(header: object[0]))
+        case .byFragment: memory.forgetChunk()
         }
+        precondition(byteCount(object) == bytes, "the object is what its index says")
+        return object
     }
 
     private func put(_ index: ChunkIndex, _ body: [Bytes]) {
@@ -485,8 +485,8 @@ final class LogWriter {
     }
 
     /// Calls `body` with the extents of the fragment at a place, as `ChunkRecords.forEachExtent`.
-    func forEachExtent(_ place: FragmentPlace, _ body: (ChunkRecords.Extent) -> Void) {
-        records(of: place.chunk)?.forEachExtent(of: Int(place.slot), body)
+    func forEachExtent(_ place: FragmentPlace, while body: (ChunkRecords.Extent) -> Bool) {
+        records(of: place.chunk)?.forEachExtent(of: Int(place.slot), while: body)
     }
 
     private func records(of chunk: ChunkIndex) -> ChunkRecords? {

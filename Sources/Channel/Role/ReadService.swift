@@ -59,17 +59,19 @@ final class ReadService {
             $0.endSeqNum > streamlet.flushedEnd && request.start.reaches($0.whole)
         }
         var pointers: [ChunkPointer] = []
-        for place in places where place.chunk < log.stableEnd {
+        for place in places
+        where place.chunk < log.stableEnd && pointers.count < request.limit {
             log.forEachExtent(place) { extent in
-                guard pointers.count < request.limit, request.start.reaches(extent) else { return }
-                pointers.append(
-                    ChunkPointer(
-                        object: LogKeys.chunk(log.channel, place.chunk),
-                        bucket: world.buckets[0].name, start: extent.start, count: extent.count,
-                        lastTimestamp: extent.lastTimestamp, offset: extent.offset,
-                        length: extent.length))
+                if request.start.reaches(extent) {
+                    pointers.append(
+                        ChunkPointer(
+                            object: LogKeys.chunk(log.channel, place.chunk),
+                            bucket: world.buckets[0].name, start: extent.start,
+                            count: extent.count, lastTimestamp: extent.lastTimestamp,
+                            offset: extent.offset, length: extent.length))
+                }
+                return pointers.count < request.limit
             }
-            if pointers.count >= request.limit { break }
         }
         return pointers
     }

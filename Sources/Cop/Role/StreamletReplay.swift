@@ -103,10 +103,9 @@ struct StreamletReplay {
 
     /// Forgets the runs of which nothing is above the trim point, at the front.
     mutating func dropTrimmed() {
-        while let first = runs.first, first.endSeqNum <= state.trimPoint {
-            byteCount -= first.bytes.count
-            runs.removeFirst()
-        }
+        let dropped = runs.prefix { $0.endSeqNum <= state.trimPoint }
+        byteCount -= dropped.reduce(0) { $0 + $1.bytes.count }
+        runs.removeFirst(dropped.count)
     }
 
     /// What was taken so far is in segments.

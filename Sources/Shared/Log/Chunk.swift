@@ -94,6 +94,8 @@ package struct ChunkBuilder {
     private var offset = ChunkHeader.byteCount
     /// The fragment of which more bytes may come, and what came of it.
     private var begun: FragmentEntry?
+    /// Bytes that are counted, and are not in `parts`.
+    private var elsewhere = 0
     private var begunLength = 0
     private var begunChecksum: UInt32 = 0
 
@@ -137,10 +139,17 @@ package struct ChunkBuilder {
 
     /// The next bytes of the fragment that was begun.
     package mutating func append(_ slice: Bytes) {
+        count(slice)
+        elsewhere -= slice.count
+        parts.append(slice)
+    }
+
+    /// As `append`, but it is left to the caller to put the bytes into the object.
+    package mutating func count(_ slice: Bytes) {
         precondition(begun != nil, "a fragment was begun")
         begunLength += slice.count
+        elsewhere += slice.count
         begunChecksum = CRC32C.of(slice, seed: begunChecksum)
-        parts.append(slice)
     }
 
     /// Ends the fragment, which has at least one byte, and returns its entry; nil where the chunk
@@ -157,8 +166,8 @@ package struct ChunkBuilder {
         return placed
     }
 
-    /// The chunk, as parts to be stored back to back. There must be at least one fragment. The
-    /// builder is spent.
+    /// The chunk, as parts to be stored back to back: the header, what was appended, the index.
+    /// What was only counted is missing. There must be at least one fragment. The builder is spent.
     package mutating func finish() -> [Bytes] {
         precondition(!isEmpty, "an empty chunk is never written")
         ObjectTrailer(
@@ -170,7 +179,8 @@ package struct ChunkBuilder {
         swap(&parts, &self.parts)
         parts[0] = bytes[0..<ChunkHeader.byteCount]
         parts.append(bytes.dropFirst(ChunkHeader.byteCount))
-        precondition(Primitives.byteCount(parts) == byteCount, "the size was foretold")
+        precondition(
+            Primitives.byteCount(parts) + elsewhere == byteCount, "the size was foretold")
         return parts
     }
 }

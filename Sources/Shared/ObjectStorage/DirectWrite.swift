@@ -4,6 +4,18 @@ internal import Glibc
 internal import Primitives
 private import Synchronization
 
+/// What a folder store writes without copying it: of an object of `objectBytesMin` bytes and more,
+/// parts that begin at a block's boundary, both in memory and in the object, as far as they are
+/// whole blocks.
+package enum DirectPart {
+    package static let objectBytesMin = 1 << 20
+    /// What disks are given whole: as much as common ones want, or a multiple of it. One that wants
+    /// more refuses the first piece.
+    package static let blockBytes = 4_096
+    /// Less than this in one piece is gathered with what follows.
+    package static let bytesMin = 64 << 10
+}
+
 /// Writes most of a large object past the page cache.
 ///
 /// What is written the usual way is copied into pages that the kernel has to find first: half and
@@ -16,16 +28,9 @@ private import Synchronization
 /// hole, and is never longer than what it is to hold. Where a file system cannot do it, nothing is
 /// written here, and it is not tried again.
 final class DirectWriter: Sendable {
-    /// The smallest object that gains by it, in bytes.
-    static let objectBytesMin = 1 << 20
     /// What is gathered at once. A store keeps as many such buffers as it ever gathered objects at
     /// once: none to begin with, and at most one for each of its threads.
     static let bufferBytes = 512 << 10
-    /// Less than this in one piece is gathered with what follows.
-    static let pieceBytesMin = 64 << 10
-    /// Of what lengths, and where in a file and in memory, pieces are: a multiple of what common
-    /// disks want. One that wants more refuses the first piece.
-    static let blockBytes = 4_096
 
     private let calls: DirectCalls
     private let isSupported = Atomic<Bool>(true)
@@ -37,14 +42,17 @@ final class DirectWriter: Sendable {
     /// the file ends there, and a usual write goes on there.
     func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) -> Int {
         let size = byteCount(body)
-        guard size >= Self.objectBytesMin, isSupported.load(ordering: .relaxed) else { return 0 }
+        guard size >= DirectPart.objectBytesMin, isSupported.load(ordering: .relaxed) else {
+            return 0
+        }
         guard calls.setDirect(file.descriptor, true) else {
             isSupported.store(false, ordering: .relaxed)
             return 0
         }
         var buffer: BlockBuffer?
         defer { if let buffer { idle.withLock { $0.append(buffer) } } }
-        let written = try write(size - size % Self.blockBytes, of: body, by: &buffer, to: file)
+        let written = try write(
+            size - size % DirectPart.blockBytes, of: body, by: &buffer, to: file)
         guard calls.setDirect(file.descriptor, false) else { throw FolderError("fcntl") }
         return written
     }
@@ -61,8 +69,8 @@ final class DirectWriter: Sendable {
             let count: Int
             if let piece = piece(parts.rest, end - written) {
                 wanted = piece.count
-                count = writeOnce(wanted, at: piece.base, to: file)
                 parts.skip(wanted)
+                count = writeOnce(wanted, at: piece.base, to: file)
             } else {
                 wanted = min(Self.bufferBytes, end - written)
                 let gathered = buffer ?? idle.withLock { $0.popLast() } ?? BlockBuffer()
@@ -84,9 +92,9 @@ final class DirectWriter: Sendable {
     /// What the disk takes of `part` as it lies, at most `limit` bytes; nil if that is little.
     private func piece(_ part: Bytes, _ limit: Int) -> Bytes? {
         let count = min(part.count, limit)
-        let piece = part.prefix(count - count % Self.blockBytes)
-        let isAtBoundary = Int(bitPattern: piece.base) % Self.blockBytes == 0
-        return isAtBoundary && piece.count >= Self.pieceBytesMin ? piece : nil
+        let piece = part.prefix(count - count % DirectPart.blockBytes)
+        let isAtBoundary = Int(bitPattern: piece.base) % DirectPart.blockBytes == 0
+        return isAtBoundary && piece.count >= DirectPart.bytesMin ? piece : nil
     }
 
     private func writeOnce(_ count: Int, at bytes: UnsafeRawPointer, to file: OpenFile) -> Int {
@@ -121,7 +129,7 @@ package struct DirectCalls: Sendable {
 // Safety: who takes a buffer out of the pool has it alone, and puts it back after its last use.
 private final class BlockBuffer: @unchecked Sendable {
     let base = UnsafeMutableRawPointer.allocate(
-        byteCount: DirectWriter.bufferBytes, alignment: DirectWriter.blockBytes)
+        byteCount: DirectWriter.bufferBytes, alignment: DirectPart.blockBytes)
 
     deinit { base.deallocate() }
 }

@@ -268,6 +268,7 @@ package final class SimCell {
         if inFlightChunksMax == 1 {
             // Little room and low rates: appends wait for their turn, and some are refused.
             limits.chunkBytesMax = 4 << 10
+            limits.asAddedBytesMin = 0
             limits.stretchBytesMin = 64
             limits.batchesPerSecondMax = 50
             limits.streamBytesPerSecondMax = 16 << 10
