@@ -42,8 +42,13 @@ import Testing
         for path in [old, new] { try Data([1]).write(to: URL(fileURLWithPath: path)) }
         let past = Date(timeIntervalSinceNow: -7_200)
         try FileManager.default.setAttributes([.modificationDate: past], ofItemAtPath: old)
+        let folder = "\(scratch.path)/#temporary/0"
+        try FileManager.default.createDirectory(
+            atPath: folder, withIntermediateDirectories: false)
+        try FileManager.default.setAttributes([.modificationDate: past], ofItemAtPath: folder)
         let store = try FolderStore(path: scratch.path)
         #expect(scratch.files == ["#temporary/new"])
+        #expect(FileManager.default.fileExists(atPath: folder), "the store's own, and in use")
         #expect(try await store.list(prefix: "", after: "", limit: 10).objects.isEmpty)
     }
 
@@ -73,6 +78,33 @@ import Testing
         #expect(try await store.head("k")?.modifiedMilliseconds == 0)
         let listing = try await store.list(prefix: "", after: "", limit: 10)
         #expect(listing.objects.map(\.modifiedMilliseconds) == [0])
+    }
+
+    /// New files begin in several folders, in turns, which are made as they are wanted.
+    @Test func newFilesAreSpread() async throws {
+        let scratch = try ScratchFolder()
+        let temporary = "\(scratch.path)/#temporary"
+        let store = try FolderStore(path: scratch.path)
+        func put(_ count: Int) async throws -> Int {
+            for _ in 0..<count {
+                let key = "k/\(UUID().uuidString)"
+                #expect(try await store.put(key, [Bytes(utf8: key)], ifAbsent: true) == .created)
+                #expect(try await store.get(key, range: nil).bytes.lossyText == key)
+            }
+            return try FileManager.default.contentsOfDirectory(atPath: temporary).count
+        }
+        try #require(try await put(1) <= 1)
+        let isSupported = try await put(1) == 2
+        #expect(try await put(100) == (isSupported ? 64 : 0))
+        // As an operator might.
+        for name in try FileManager.default.contentsOfDirectory(atPath: temporary) {
+            try FileManager.default.removeItem(atPath: "\(temporary)/\(name)")
+        }
+        #expect(try await put(3) == (isSupported ? 3 : 0))
+        #expect(scratch.files.count == 105)
+        for name in try FileManager.default.contentsOfDirectory(atPath: temporary) {
+            #expect(try mode("\(temporary)/\(name)") == 0o700)
+        }
     }
 
     @Test func nothingIsLeftBehind() async throws {

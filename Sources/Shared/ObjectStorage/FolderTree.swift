@@ -22,7 +22,7 @@ final class FolderTree: Sendable {
     /// In front of the names in `#temporary`: no other process has the same.
     private let temporaryPrefix: String
     private let temporaryCount = Atomic<UInt64>(0)
-    private let hasNamelessFiles = Atomic<Bool>(true)
+    private let nameless: NamelessFiles
     private let direct: DirectWriter
     private let directories = DirectoryCache(limit: 32)
     /// How often a put makes its folder anew because a delete emptied and removed it.
@@ -38,6 +38,7 @@ final class FolderTree: Sendable {
             throw FolderError("mkdir")
         }
         temporary = try OpenFile.directory(FolderPath.temporaryDirectory, in: root)
+        nameless = NamelessFiles(in: temporary)
         if isDurable { try root.sync() }
         var generator = SystemRandomNumberGenerator()
         temporaryPrefix = String(generator.next(), radix: 16)
@@ -139,7 +140,8 @@ final class FolderTree: Sendable {
             let name = String(decoding: name, as: UTF8.self)
             var status = stat()
             guard fstatat(temporary.descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0,
-                status.st_mtim.tv_sec < oldest, unlinkat(temporary.descriptor, name, 0) == 0
+                status.st_mode & S_IFMT == S_IFREG, status.st_mtim.tv_sec < oldest,
+                unlinkat(temporary.descriptor, name, 0) == 0
             else { continue }
             removed += 1
         }
@@ -149,7 +151,7 @@ final class FolderTree: Sendable {
     private func create(
         _ path: FolderPath, in directory: OpenFile, _ body: [Bytes]
     ) throws(FolderError) -> PutResult {
-        guard let file = try namelessFile(in: directory) else {
+        guard let file = try nameless.make() else {
             return try createNamed(path, in: directory, body)
         }
         try write(body, to: file)
@@ -206,21 +208,6 @@ final class FolderTree: Sendable {
         }
         return name
     }
-
-    /// Nil where the file system knows no such files.
-    private func namelessFile(in directory: OpenFile) throws(FolderError) -> OpenFile? {
-        guard hasNamelessFiles.load(ordering: .relaxed) else { return nil }
-        do throws(FolderError) {
-            return try OpenFile(".", in: directory, flags: O_WRONLY | Self.nameless)
-        } catch {
-            guard error.isUnsupported, !error.isMissing else { throw error }
-            hasNamelessFiles.store(false, ordering: .relaxed)
-            return nil
-        }
-    }
-
-    /// O_TMPFILE of fcntl.h, which Swift does not import.
-    private static let nameless: Int32 = 0o20_000_000 | O_DIRECTORY
 
     private func write(_ body: [Bytes], to file: OpenFile) throws(FolderError) {
         // What need not be durable is quickest left in the page cache.

@@ -3,11 +3,13 @@
 #include "csupport.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -112,6 +114,13 @@ int millrace_link_nameless(int file, int directory, const char *name) {
     char own[32];
     snprintf(own, sizeof own, "/proc/self/fd/%d", file);
     return linkat(AT_FDCWD, own, directory, name, AT_SYMLINK_FOLLOW);
+}
+
+void millrace_spread_folders(int directory) {
+    int flags = 0;
+    if (ioctl(directory, FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_TOPDIR_FL)) return;
+    flags |= FS_TOPDIR_FL;
+    ioctl(directory, FS_IOC_SETFLAGS, &flags);
 }
 
 int64_t millrace_boottime_nanoseconds(void) {

@@ -22,6 +22,10 @@ void millrace_eventfd_clear(int fd);
 /// see open(2). -1 on failure, as errno says; without /proc it is ENOENT.
 int millrace_link_nameless(int file, int directory, const char *name);
 
+/// Asks a file system that places a file near its folder, as ext4 does, to place the folders that
+/// are made in this one from now on far apart. Where it cannot or may not be asked, nothing is done.
+void millrace_spread_folders(int directory);
+
 /// Nanoseconds of CLOCK_BOOTTIME: monotonic, and it counts the time a machine was suspended.
 int64_t millrace_boottime_nanoseconds(void);
 /// Milliseconds of CLOCK_REALTIME since the Unix epoch.
