@@ -123,6 +123,27 @@ import Testing
         #expect(try single.replies.isEmpty)
     }
 
+    /// As long as the metadata are away a streamlet cannot be closed, and nobody else can have it.
+    @Test func singleAppendsAreRefusedAfterTooLongAWaitForAClose() async throws {
+        let bench = try await Bench { $0.shedNanoseconds = .seconds(1) }
+        let stream = bench.makeStream("s")
+        let single = try bench.openSession(stream, isPatient: false)
+        let session = try bench.openSession(stream)
+        let streamlet = try #require(bench.role.parts?.streamlets.find(stream))
+        streamlet.phase = .closing
+        single.onMessage?(try Self.batch(100))
+        session.onMessage?(try Self.batch(100))
+        bench.pass(.milliseconds(900))
+        #expect(single.ended == nil)
+        bench.pass(.milliseconds(200))
+        #expect(single.ended?.status == .overloaded)
+        #expect(session.ended == nil)
+        streamlet.phase = .closed
+        for resume in streamlet.takeWaiting() { resume() }
+        #expect(session.ended?.status == .notOwner)
+        #expect(try single.replies.isEmpty && session.replies.isEmpty)
+    }
+
     // MARK: Rates
 
     @Test func aStreamKeepsToItsRateAndHoldsUpNoOther() async throws {

@@ -95,9 +95,12 @@ final class AppendSession {
         if !reader.isAtEnd { receive(message.dropFirst(reader.offset)) }
     }
 
+    /// Its batches wait.
+    var isHeld: Bool { state == .held }
+
     /// Its batches were not taken, and will not be.
     func refuse(_ status: Status) {
-        if state == .held { poison(status, Bytes(), seenIn: nil) }
+        if isHeld { poison(status, Bytes(), seenIn: nil) }
     }
 
     /// Ends the session once everything before is answered and `seenIn`, which the verdict depends

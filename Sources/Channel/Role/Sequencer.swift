@@ -66,6 +66,12 @@ final class Sequencer {
             // The close may not come about for as long as metadata is away: nobody else can have
             // the stream before, so the session waits.
             streamlet.whenClosed { [weak session] in session?.resume() }
+            if !session.isPatient {
+                loop.after(limits.shedNanoseconds) { [weak self, weak session] in
+                    guard let self, let session, session.isHeld else { return }
+                    shed(session)
+                }
+            }
             return .blocked
         }
         let placed = try SequencedBatch(
@@ -106,9 +112,13 @@ final class Sequencer {
     /// better than wait, and know that nothing was done.
     func shed() {
         for session in queue.takeImpatient(since: loop.now - limits.shedNanoseconds) {
-            refusedForDelay.add()
-            session.refuse(.overloaded)
+            shed(session)
         }
+    }
+
+    private func shed(_ session: AppendSession) {
+        refusedForDelay.add()
+        session.refuse(.overloaded)
     }
 
     // MARK: Rates
