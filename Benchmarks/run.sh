@@ -7,6 +7,7 @@
 #   ONLY             some scenarios, as in ONLY=append,read,machine,idle
 #   STREAMLETS       opened (100000)   IDLE_SECONDS  of idleness that are measured (120)
 #   SETTLE           seconds until the cell is idle, at most (300)
+#   MEBIBYTES        appended from 1 stream and from 64, whose PUTs are counted (1536)
 #   MALLOCS_SAMPLE   one allocation of so many tells who made it (31)
 #   OWNERS           where to write who made them
 #   BUILD            what the results say was measured
@@ -21,7 +22,7 @@ mkdir -p "$results"
 name=$(date -u +%Y-%m-%dT%H%M%SZ)
 seconds=${SECONDS_EACH:-5}
 build=${BUILD:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)}
-all=append,latency,read,follow,resident,machine,peers,idle,streamlets,allocations
+all=append,latency,read,follow,resident,machine,peers,puts,idle,streamlets,allocations
 only=${ONLY:-$all}
 parts=()
 
@@ -68,7 +69,7 @@ if [ -n "${PROFILE:-}" ]; then
     . "$here/profile.sh"
     if [ "$only" = none ]; then exit 0; fi
 fi
-main=$(tr , '\n' <<<"$only" | grep -vxE 'idle|streamlets|allocations|redis|nats' | paste -sd,) ||
+main=$(tr , '\n' <<<"$only" | grep -vxE 'puts|idle|streamlets|allocations|redis|nats' | paste -sd,) ||
     true
 if [ -n "$main" ]; then
     start_cell main
@@ -76,7 +77,13 @@ if [ -n "$main" ]; then
     stop_cell
 fi
 
-# Fresh cells: for idleness, for memory, and with the library that counts allocations.
+# Fresh cells: for PUTs, for idleness, for memory, and with the library that counts allocations.
+if wants puts; then
+    # Compaction takes its turns sooner than it would, and works faster.
+    MILLRACE_TASK_INTERVAL=15s MILLRACE_TASK_BYTES=256MiB start_cell puts
+    measure puts puts --settle "${SETTLE:-300}" --quiet 20 --mebibytes "${MEBIBYTES:-1536}"
+    stop_cell
+fi
 if wants idle; then
     start_cell idle
     measure idle idle --settle "${SETTLE:-300}" --idle "${IDLE_SECONDS:-120}" \

@@ -131,7 +131,7 @@ struct AppendScenario {
         }
         if outcome.puts > 0 {
             report.add("\(name) chunk", outcome.putBytes / outcome.puts / 1_024, "KiB")
-            report.add("\(name) PUTs/GiB", outcome.puts / (outcome.bytes / 1_073_741_824), "")
+            report.add("\(name) chunk PUTs/GiB", outcome.puts / (outcome.bytes / 1_073_741_824), "")
         }
         for (process, seconds) in outcome.spent.cpuSeconds.sorted(by: { $0.key < $1.key }) {
             report.add("\(name) cpu \(process)", seconds / outcome.spent.wallSeconds, "cores")

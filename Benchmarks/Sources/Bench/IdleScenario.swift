@@ -20,7 +20,9 @@ enum IdleScenario {
         let appended = Double(try load.run(target).totalRecords) * Double(Content.bodyBytes)
         report.add("idle appended before", appended / 1_048_576, "MiB")
         let cell = try target.processes
-        try settle(cell, options, &report)
+        let quiet = try Quiet(options).wait(cell) { $0["channel_open_streamlets"] > 0 }
+        report.add("idle settled", quiet.isReached ? 1 : 0, "")
+        report.add("idle settled after", quiet.after, "s")
         let before = try MetricsPage.complete(cell)
         let postgres = try CellProcess.postgres(options.postgres)
         let usage = Usage(cell + postgres)
@@ -45,29 +47,6 @@ enum IdleScenario {
             report.add(
                 "idle resident \(process.label)", Double(process.residentBytes) / 1_048_576, "MiB")
         }
-    }
-
-    /// Waits until the last PUT is long enough ago, and all streams were closed.
-    private static func settle(
-        _ cell: [CellProcess], _ options: Options, _ report: inout Report
-    ) throws(ClientError) {
-        let start = monotonicNanoseconds
-        func sinceStart() -> Double { Double(monotonicNanoseconds - start) / 1e9 }
-        var puts = -1.0
-        var changedAt = sinceStart()
-        while sinceStart() - changedAt < options.quietSeconds,
-            sinceStart() < options.settleSeconds
-        {
-            let page = try MetricsPage.complete(cell)
-            if page.storeRequests("put") != puts || page["channel_open_streamlets"] > 0 {
-                changedAt = sinceStart()
-            }
-            puts = page.storeRequests("put")
-            Thread.sleep(forTimeInterval: 1)
-        }
-        let isSettled = sinceStart() - changedAt >= options.quietSeconds
-        report.add("idle settled", isSettled ? 1 : 0, "")
-        report.add("idle settled after", changedAt, "s")
     }
 }
 

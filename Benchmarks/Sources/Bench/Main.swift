@@ -141,6 +141,13 @@ private struct Plan {
                 }
             }
         }
+        if options.wants("puts") {
+            for streams in PutScenario.loads {
+                add(PutScenario.name(streams: streams)) { report throws(ClientError) in
+                    try PutScenario.run(target, options, streams: streams, &report)
+                }
+            }
+        }
         if options.wants("resident") {
             add("resident") { report throws(ClientError) in
                 try ResidentScenario.run(target, &report)

@@ -55,6 +55,15 @@ struct MetricsPage {
         }
     }
 
+    /// PUTs of objects of this class, however they ended, by processes of this kind.
+    func puts(_ process: String, of class: String) -> Double {
+        values.reduce(0) { sum, entry in
+            let isCounted = entry.key.hasPrefix(
+                "millrace_\(process)_store_puts_total{class=\"\(`class`)\",")
+            return isCounted ? sum + entry.value : sum
+        }
+    }
+
     /// A page by HTTP/1.1.
     private static func fetch(_ address: String) -> String? {
         let parts = address.split(separator: ":")

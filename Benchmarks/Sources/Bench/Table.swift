@@ -109,6 +109,7 @@ struct Table {
 
     private var rest: [Row] {
         let cpu = ["frontend", "channel"].map { "append b1 s64 cpu/record \($0)" }
+        let putScenarios = PutScenario.loads.map { PutScenario.name(streams: $0) }
         let large = ["frontend", "channel"].map { "append b100 s64 cpu/record \($0)" }
         return [
             (
@@ -123,8 +124,13 @@ struct Table {
                     + one("idle cpu postgres")
             ),
             (
-                "PUTs per GiB, batches of 100; 1, 64 streams", "",
-                some(Self.scenarios.map { "append \($0) PUTs/GiB" })
+                "PUTs per GiB, batches of 100; 1, 64 streams; flushed and compacted", "",
+                measured(
+                    some(putScenarios.map { "\($0) PUTs/GiB" }) + ": "
+                        + ["chunks", "segments", "compaction"].map { kind in
+                            "\(kind) " + some(putScenarios.map { "\($0) PUTs/GiB \(kind)" })
+                        }.joined(separator: "; "),
+                    if: "\(putScenarios[0]) PUTs/GiB")
             ),
             (
                 "processor per record, batches of 1, 64 streams: frontend, channel",
@@ -136,6 +142,11 @@ struct Table {
                 "first run " + some(large, of: first) + " µs; now " + some(large) + " µs"
             ),
         ]
+    }
+
+    /// The text, if the run has this figure.
+    private func measured(_ text: String, if name: String) -> String {
+        newest[name] == nil ? "not measured" : text
     }
 
     private func some(

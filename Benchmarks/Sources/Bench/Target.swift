@@ -114,8 +114,9 @@ struct Options {
 
           --endpoint host:port   the frontend               --token-file path
           --cop pid              whose children are watched --seconds n   per scenario
-          --only a,b             append latency read follow streamlets allocations idle
-                                 resident machine peers     --settle n    seconds until idle
+          --only a,b             append latency read follow puts streamlets allocations
+                                 idle resident machine peers
+          --settle n             seconds until idle
           --quiet n              seconds without PUTs       --idle n      seconds of idleness
           --postgres pid         of the cell                --streamlets n  are opened
           --json path            where results go           --folder path for raw writes
