@@ -134,7 +134,7 @@ private struct Plan {
         }
         if options.wants("append") { addAppends(options, target) }
         if options.wants("follow") {
-            for followers in [1, 100, 1_000] {
+            for followers in FollowScenario.sizes {
                 let scenario = FollowScenario(followers: followers, seconds: seconds)
                 add(scenario.name) { report throws(ClientError) in
                     try scenario.run(target, &report)
