@@ -126,9 +126,11 @@ struct Table {
             ),
             (
                 "PUTs while idle", "none",
-                one("idle PUTs/h") + " per hour, by a window of " + one("idle window") + " s; "
-                    + one("idle cpu of the cell") + " millicores, Postgres "
-                    + one("idle cpu postgres")
+                measured(
+                    one("idle PUTs/h") + " per hour, by a window of " + one("idle window") + " s; "
+                        + one("idle cpu of the cell") + " millicores, Postgres "
+                        + one("idle cpu postgres"),
+                    if: "idle PUTs/h")
             ),
             (
                 "PUTs per GiB, batches of 100; 1, 64 streams; flushed and compacted", "",
@@ -148,7 +150,23 @@ struct Table {
                 "the same, batches of 100", "",
                 "first run " + some(large, of: first) + " µs; now " + some(large) + " µs"
             ),
+            (
+                "processor seconds per GiB appended, batches of 100; 1, 64 streams", "",
+                processes(Self.scenarios.map { "append \($0) cpu-s/GiB" })
+            ),
+            (
+                "processor seconds per GiB read; cold, warm", "",
+                processes(["cold", "warm"].map { "read \($0) cpu-s/GiB" })
+            ),
         ]
+    }
+
+    /// The figures of each process of a cell, in the order of their names.
+    private func processes(_ names: [String]) -> String {
+        measured(
+            ["bgtask", "cachey", "channel", "cop", "frontend"].map { process in
+                "\(process) " + some(names.map { "\($0) \(process)" })
+            }.joined(separator: "; "), if: "\(names[0]) frontend")
     }
 
     /// The text, if the run has this figure.
