@@ -108,8 +108,9 @@ struct Table {
                 "heap allocations per record, batches of \(load.records), \(streams)",
                 isBounded ? "≤ 0.3; ours ≤ 0.05" : "",
                 one("ratio allocations/record \(load.name)") + "; ours "
-                    + one("ratio allocations/record, ours \(load.name)") + ": channel "
-                    + one("\(name), ours channel") + ", frontend " + one("\(name), ours frontend")
+                    + thousandths("ratio allocations/record, ours \(load.name)") + ": channel "
+                    + thousandths("\(name), ours channel") + ", frontend "
+                    + thousandths("\(name), ours frontend")
             )
         }
     }
@@ -179,6 +180,11 @@ struct Table {
         of report: Report? = nil
     ) -> String {
         names.map { one($0, by: factor, of: report) }.joined(separator: separator)
+    }
+
+    /// With three decimals, where two would hide what is near its bound.
+    private func thousandths(_ name: String) -> String {
+        newest[name].map { String(format: "%.3f", $0) } ?? "–"
     }
 
     private func one(_ name: String, by factor: Double = 1, of report: Report? = nil) -> String {
