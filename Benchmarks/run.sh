@@ -6,6 +6,8 @@
 #   SECONDS_EACH     per scenario (5)  RESULTS  where the results go (Benchmarks/results)
 #   ONLY             some scenarios, as in ONLY=append,read,machine,idle
 #   STREAMLETS       opened (100000)   IDLE_SECONDS  of idleness that are measured (120)
+#   TASK_SECONDS     how often each background task, the sweep for orphans too, takes its turn
+#                    meanwhile (60); about half of IDLE_SECONDS, so that none is missed
 #   SETTLE           seconds until the cell is idle, at most (300)
 #   MEBIBYTES        appended from 1 stream and from 64, whose PUTs are counted (1536)
 #   MALLOCS_SAMPLE   one allocation of so many tells who made it (31)
@@ -85,8 +87,10 @@ if wants puts; then
     stop_cell
 fi
 if wants idle; then
-    start_cell idle
+    turn=${TASK_SECONDS:-60}
+    MILLRACE_TASK_INTERVAL=${turn}s MILLRACE_SWEEP_INTERVAL=${turn}s start_cell idle
     measure idle idle --settle "${SETTLE:-300}" --idle "${IDLE_SECONDS:-120}" \
+        --quiet "$(awk "BEGIN { print $turn * 1.25 }")" \
         --postgres "$(head -1 "$folder/postgres/data/postmaster.pid")"
     stop_cell
 fi
