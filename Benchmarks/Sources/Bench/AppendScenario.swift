@@ -89,6 +89,10 @@ struct AppendScenario {
         let usage = Usage(cell)
         isMeasuring = true
         try load(seconds)
+        // Where others keep the machine busy, a moment may be too short for even one.
+        try target.poller.wait("an ack") {
+            outcome.records > 0 || writers.contains { $0.error != nil }
+        }
         isMeasuring = false
         outcome.spent = usage.spent()
         try onMeasure?(true)

@@ -71,7 +71,8 @@ enum Main {
     nonisolated private static func soak(_ options: Options) throws {
         var report = Report()
         report.build = options.build
-        var soak = Soak(try Target(options), minutes: options.minutes)
+        var soak = Soak(
+            try Target(options), minutes: options.minutes, mustBeFlat: options.mustBeFlat)
         var failure: ClientError?
         do throws(ClientError) { try soak.run(&report) } catch { failure = error }
         if let json = options.json { try report.write(to: json) }
@@ -118,7 +119,7 @@ private struct Plan {
         let seconds = options.seconds
         if options.wants("streamlets") {
             add("streamlets") { report throws(ClientError) in
-                try StreamletScenario.run(target, count: options.streamlets, &report)
+                try StreamletScenario.run(target, options, &report)
             }
         }
         if options.wants("allocations"), let prefix = options.mallocs {
