@@ -3,7 +3,7 @@
 # objects that both sync. `start_cell` sets endpoint, token and cop; `stop_cell` ends all of it.
 #   BIN   where the programs are (default: the release build, made if it is missing)
 #   DATA  where the cell keeps its data (default: a new folder in /var/tmp, removed in the end)
-#   PORT  the first of 320 free ports (default: some of 21400 to 25999)
+#   PORT  the first of 320 free ports, or several to choose from (default: 21400 to 25400)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)

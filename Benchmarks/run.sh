@@ -6,7 +6,12 @@
 #   SECONDS_EACH     per scenario (5)  RESULTS  where the results go (Benchmarks/results)
 #   ONLY             some scenarios, as in ONLY=append,read,machine,idle
 #   STREAMLETS       opened (100000)   IDLE_SECONDS  of idleness that are measured (120)
+#   FLUSH_SECONDS    after which their memory is measured again (45)
+#   TASK_SECONDS     how often each background task, the sweep for orphans too, takes its turn
+#                    while PUTs are counted (15), and those of idleness (60, half of
+#                    IDLE_SECONDS, so that none is missed)
 #   SETTLE           seconds until the cell is idle, at most (300)
+#   MEBIBYTES        appended from 1 stream and from 64, whose PUTs are counted (1536)
 #   MALLOCS_SAMPLE   one allocation of so many tells who made it (31)
 #   OWNERS           where to write who made them
 #   BUILD            what the results say was measured
@@ -21,7 +26,7 @@ mkdir -p "$results"
 name=$(date -u +%Y-%m-%dT%H%M%SZ)
 seconds=${SECONDS_EACH:-5}
 build=${BUILD:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)}
-all=append,latency,read,follow,resident,machine,peers,idle,streamlets,allocations
+all=append,latency,read,follow,resident,machine,peers,puts,idle,streamlets,allocations
 only=${ONLY:-$all}
 parts=()
 
@@ -37,6 +42,7 @@ measure() { # NAME ONLY OPTION…
     }
     if [ -e "$part" ]; then parts+=("$part"); fi
 }
+longer_than() { awk "BEGIN { print $1 * 1.25 }"; }
 wants() { [[ ",$only," == *",$1,"* ]]; }
 
 peers=()
@@ -68,7 +74,7 @@ if [ -n "${PROFILE:-}" ]; then
     . "$here/profile.sh"
     if [ "$only" = none ]; then exit 0; fi
 fi
-main=$(tr , '\n' <<<"$only" | grep -vxE 'idle|streamlets|allocations|redis|nats' | paste -sd,) ||
+main=$(tr , '\n' <<<"$only" | grep -vxE 'puts|idle|streamlets|allocations|redis|nats' | paste -sd,) ||
     true
 if [ -n "$main" ]; then
     start_cell main
@@ -76,21 +82,32 @@ if [ -n "$main" ]; then
     stop_cell
 fi
 
-# Fresh cells: for idleness, for memory, and with the library that counts allocations.
+# Fresh cells: for PUTs, for idleness, for memory, and with the library that counts allocations.
+if wants puts; then
+    # Compaction takes its turns sooner than it would, and works faster.
+    turn=${TASK_SECONDS:-15}
+    MILLRACE_TASK_INTERVAL=${turn}s MILLRACE_TASK_BYTES=256MiB start_cell puts
+    measure puts puts --settle "${SETTLE:-300}" --quiet "$(longer_than "$turn")" \
+        --mebibytes "${MEBIBYTES:-1536}"
+    stop_cell
+fi
 if wants idle; then
-    start_cell idle
+    turn=${TASK_SECONDS:-60}
+    MILLRACE_TASK_INTERVAL=${turn}s MILLRACE_SWEEP_INTERVAL=${turn}s start_cell idle
     measure idle idle --settle "${SETTLE:-300}" --idle "${IDLE_SECONDS:-120}" \
+        --quiet "$(longer_than "$turn")" \
         --postgres "$(head -1 "$folder/postgres/data/postmaster.pid")"
     stop_cell
 fi
 if wants streamlets; then
     # No stream is closed before all of them are open and their memory was measured.
     MILLRACE_DORMANCY=1h start_cell streamlets
-    measure streamlets streamlets --streamlets "${STREAMLETS:-100000}"
+    measure streamlets streamlets --streamlets "${STREAMLETS:-100000}" \
+        --flush "${FLUSH_SECONDS:-45}"
     stop_cell
 fi
 if wants allocations; then
-    cc -O2 -shared -fPIC -o "$data/mallocs.so" "$here/mallocs.c"
+    "$(command -v cc || command -v clang)" -O2 -shared -fPIC -o "$data/mallocs.so" "$here/mallocs.c"
     export MALLOCS_PREFIX=$data/mallocs MALLOCS_SAMPLE=${MALLOCS_SAMPLE:-31}
     PRELOAD=$data/mallocs.so start_cell allocations
     measure allocations allocations --mallocs "$data/mallocs"

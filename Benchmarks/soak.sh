@@ -6,6 +6,7 @@
 #   BIN, DATA, PORT  see cell.sh       BENCH    the built bench program
 #   RESULTS          where the results go (Benchmarks/results)
 #   BUILD            what the results say was tried
+#   FLAT             no: for a try that is too short to tell, memory and descriptors may grow
 set -euo pipefail
 . "$(dirname "$0")/cell.sh"
 prepare
@@ -17,6 +18,6 @@ build=${BUILD:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo un
 MILLRACE_MEMORY_BYTES=${MILLRACE_MEMORY_BYTES:-64MiB} start_cell soak
 status=0
 "$bench" soak --endpoint "$endpoint" --token-file "$token" --cop "$cop" --build "$build" \
-    --minutes "${MINUTES:-15}" --json "$result" || status=$?
+    --minutes "${MINUTES:-15}" --flat "${FLAT:-yes}" --json "$result" || status=$?
 if [ -e "$result" ]; then say "the result is in $result"; fi
 exit $status

@@ -9,7 +9,7 @@ set -euo pipefail
 packages=(libcurl4-openssl-dev libpq-dev libssl-dev libzstd-dev zlib1g-dev pkg-config postgresql
     python3 python3-venv curl)
 if [ "${1:-}" = --tests ]; then
-    packages+=(radosgw ceph-mon ceph-osd ceph-common)
+    packages+=(radosgw ceph-mon ceph-osd ceph-common binutils iproute2)
 fi
 
 if ! command -v swift >/dev/null; then

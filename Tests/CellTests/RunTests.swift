@@ -22,6 +22,7 @@ struct RunTests {
             for round in 1...2 {
                 let cell = try place.run(make)
                 try place.useOnce(cell, records: round)
+                try place.expectAllRoles()
                 #expect(place.hasSockets)
                 // Nobody gets in between.
                 let second = try place.run(["deploy/run.sh"], ["DATA": place.data])
@@ -44,6 +45,7 @@ struct RunTests {
             for round in 1...2 {
                 let cell = try place.run(["deploy/run.sh"], variables)
                 try place.useOnce(cell, records: round)
+                try place.expectAllRoles()
                 #expect(!place.hasSockets)
                 try place.interrupt(cell)
                 #expect(!cell.wasKilled && cell.exitCode == 0, "\(cell.exitCode)")
@@ -120,6 +122,24 @@ private struct Place {
         let shell = try Program("/usr/bin/env", ["bash"], Cell.plainEnvironment, log: nil)
         try shell.tell(pasted + "\nexit")
         return try shell.finish(within: 60)
+    }
+
+    /// Waits until each process that a cell consists of is ready, and finds that it is what it
+    /// should be: its metrics have its name.
+    func expectAllRoles() throws {
+        let places = [
+            (0, "cop"), (1, "channel"), (2, "channel"), (101, "frontend"), (201, "cachey"),
+            (251, "bgtask"),
+        ]
+        for (place, role) in places {
+            let origin = "http://127.0.0.1:\(ports.admin + place)"
+            try waitUntil("\(role) at \(origin) is ready") {
+                try Program.succeeds("curl", ["-fsS", "-m", "5", origin + "/health"])
+            }
+            let page = try Program.run("curl", ["-fsS", "-m", "5", origin + "/metrics"], [:])
+            let names = page.split(separator: "\n").filter { !$0.hasPrefix("#") }
+            #expect(!names.isEmpty && names.allSatisfy { $0.hasPrefix("millrace_\(role)_") })
+        }
     }
 
     /// Whether RPC is on sockets that are closed to other users, and else on ports.

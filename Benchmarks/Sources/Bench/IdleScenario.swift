@@ -5,8 +5,9 @@ internal import S2SClient
 
 /// What a cell does that nobody uses, once it has done with what was appended: no PUT at all.
 ///
-/// The cell is its own, and keeps its default settings. It gets some megabytes, which are flushed
-/// and compacted; it has settled when no object was put for longer than its tasks take turns.
+/// The cell is its own, and keeps its default settings, but that its tasks take turns so often that
+/// each of them comes while it is watched; that they do is counted. It gets some megabytes, which
+/// are flushed and compacted; it has settled when no object was put for longer than such a turn.
 enum IdleScenario {
     /// One record in flight for each stream.
     private static let streams = 8
@@ -20,7 +21,9 @@ enum IdleScenario {
         let appended = Double(try load.run(target).totalRecords) * Double(Content.bodyBytes)
         report.add("idle appended before", appended / 1_048_576, "MiB")
         let cell = try target.processes
-        try settle(cell, options, &report)
+        let quiet = try Quiet(options).wait(cell) { $0["channel_open_streamlets"] > 0 }
+        report.add("idle settled", quiet.isReached ? 1 : 0, "")
+        report.add("idle settled after", quiet.after, "s")
         let before = try MetricsPage.complete(cell)
         let postgres = try CellProcess.postgres(options.postgres)
         let usage = Usage(cell + postgres)
@@ -34,6 +37,7 @@ enum IdleScenario {
             let made = after.storeRequests(operation) - before.storeRequests(operation)
             report.add("idle \(label)/h", made * perHour, "/h")
         }
+        reportPasses(before, after, &report)
         var total = 0.0
         for process in Set((cell + postgres).map(\.name)).sorted() {
             let busy = (spent.cpuSeconds[process] ?? 0) / spent.wallSeconds * 1_000
@@ -47,27 +51,19 @@ enum IdleScenario {
         }
     }
 
-    /// Waits until the last PUT is long enough ago, and all streams were closed.
-    private static func settle(
-        _ cell: [CellProcess], _ options: Options, _ report: inout Report
-    ) throws(ClientError) {
-        let start = monotonicNanoseconds
-        func sinceStart() -> Double { Double(monotonicNanoseconds - start) / 1e9 }
-        var puts = -1.0
-        var changedAt = sinceStart()
-        while sinceStart() - changedAt < options.quietSeconds,
-            sinceStart() < options.settleSeconds
-        {
-            let page = try MetricsPage.complete(cell)
-            if page.storeRequests("put") != puts || page["channel_open_streamlets"] > 0 {
-                changedAt = sinceStart()
-            }
-            puts = page.storeRequests("put")
-            Thread.sleep(forTimeInterval: 1)
+    /// How often each of the background tasks went through a part of its keys.
+    private static func reportPasses(
+        _ before: MetricsPage, _ after: MetricsPage, _ report: inout Report
+    ) {
+        let started = before.series("bgtask_passes_total")
+        var fewest: Double?
+        for (labels, count) in after.series("bgtask_passes_total").sorted(by: { $0.key < $1.key }) {
+            let passes = count - (started[labels] ?? 0)
+            let task = labels.replacing("task=", with: "").replacing("\"", with: "")
+            report.add("idle passes \(task)", passes, "")
+            fewest = min(passes, fewest ?? passes)
         }
-        let isSettled = sinceStart() - changedAt >= options.quietSeconds
-        report.add("idle settled", isSettled ? 1 : 0, "")
-        report.add("idle settled after", changedAt, "s")
+        report.add("idle passes, fewest of a task", fewest ?? 0, "")
     }
 }
 

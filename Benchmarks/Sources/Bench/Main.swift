@@ -71,7 +71,8 @@ enum Main {
     nonisolated private static func soak(_ options: Options) throws {
         var report = Report()
         report.build = options.build
-        var soak = Soak(try Target(options), minutes: options.minutes)
+        var soak = Soak(
+            try Target(options), minutes: options.minutes, mustBeFlat: options.mustBeFlat)
         var failure: ClientError?
         do throws(ClientError) { try soak.run(&report) } catch { failure = error }
         if let json = options.json { try report.write(to: json) }
@@ -118,7 +119,7 @@ private struct Plan {
         let seconds = options.seconds
         if options.wants("streamlets") {
             add("streamlets") { report throws(ClientError) in
-                try StreamletScenario.run(target, count: options.streamlets, &report)
+                try StreamletScenario.run(target, options, &report)
             }
         }
         if options.wants("allocations"), let prefix = options.mallocs {
@@ -134,10 +135,17 @@ private struct Plan {
         }
         if options.wants("append") { addAppends(options, target) }
         if options.wants("follow") {
-            for followers in [1, 100, 1_000] {
+            for followers in FollowScenario.sizes {
                 let scenario = FollowScenario(followers: followers, seconds: seconds)
                 add(scenario.name) { report throws(ClientError) in
                     try scenario.run(target, &report)
+                }
+            }
+        }
+        if options.wants("puts") {
+            for streams in PutScenario.loads {
+                add(PutScenario.name(streams: streams)) { report throws(ClientError) in
+                    try PutScenario.run(target, options, streams: streams, &report)
                 }
             }
         }

@@ -36,6 +36,16 @@ struct MetricsPage {
         values["millrace_\(name){\(labels)}"] ?? 0
     }
 
+    /// All series of this name: their labels, as they stand on the page, and values.
+    func series(_ name: String) -> [String: Double] {
+        let start = "millrace_\(name){"
+        var found: [String: Double] = [:]
+        for (key, value) in values where key.hasPrefix(start) {
+            found[String(key.dropFirst(start.count).dropLast())] = value
+        }
+        return found
+    }
+
     /// The page of a cell all of whose processes answer, so that what is 0 was counted as 0.
     static func complete(_ cell: [CellProcess]) throws(ClientError) -> MetricsPage {
         let page = MetricsPage(cell)
@@ -51,6 +61,15 @@ struct MetricsPage {
             let isCounted =
                 entry.key.contains("_store_requests_total{")
                 && entry.key.contains("operation=\"\(operation)\"")
+            return isCounted ? sum + entry.value : sum
+        }
+    }
+
+    /// PUTs of objects of this class, however they ended, by processes of this kind.
+    func puts(_ process: String, of class: String) -> Double {
+        values.reduce(0) { sum, entry in
+            let isCounted = entry.key.hasPrefix(
+                "millrace_\(process)_store_puts_total{class=\"\(`class`)\",")
             return isCounted ? sum + entry.value : sum
         }
     }

@@ -137,11 +137,14 @@ enum ReadLoad {
     }
 }
 
-/// One writer at a steady pace, and readers that follow: how long after its ack does a record reach
-/// them? The load generator takes acks and deliveries in the order in which its sockets had them.
+/// One writer at a steady pace, and readers that follow: how long after it was sent, and how long
+/// after its ack, does a record reach them? The load generator takes acks and deliveries in the
+/// order in which its sockets had them; what comes before its ack has 0 from there.
 struct FollowScenario {
     let followers: Int
     let seconds: Double
+
+    static let sizes = [1, 100, 1_000]
 
     var name: String { "follow \(followers)" }
 

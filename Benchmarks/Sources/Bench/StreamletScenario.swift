@@ -9,14 +9,14 @@ internal import S2SClient
 /// when their records were flushed; the larger of both is told.
 enum StreamletScenario {
     private static let inFlightMax = 256
-    private static let warmUpStreams = 2_000
-    /// Longer than records stay in the log.
-    private static let flushSeconds = 45.0
+    private static let warmUpStreamsMax = 2_000
     private static let openSecondsMax = 900.0
 
     static func run(
-        _ target: Target, count: Int, _ report: inout Report
+        _ target: Target, _ options: Options, _ report: inout Report
     ) throws(ClientError) {
+        let count = options.streamlets
+        let warmUpStreams = min(warmUpStreamsMax, count)
         let connection = try target.connect()
         defer { target.close(connection) }
         let cell = try target.processes
@@ -28,7 +28,7 @@ enum StreamletScenario {
         let seconds = Double(monotonicNanoseconds - start) / 1e9
         let atOnce = resident(cell)
         let openAtOnce = try MetricsPage.complete(cell)["channel_open_streamlets"]
-        Thread.sleep(forTimeInterval: flushSeconds)
+        Thread.sleep(forTimeInterval: options.flushSeconds)
         let flushed = resident(cell)
         let openInTheEnd = try MetricsPage.complete(cell)["channel_open_streamlets"]
         try target.checkSame(cell)

@@ -51,7 +51,6 @@ struct Table {
     private var speed: [Row] {
         let ratios = Self.scenarios.map { "ratio append \($0) to raw write" }
         let ack = "latency one-in-flight ack"
-        let follow = [1, 100, 1_000].map { "follow \($0) ack-to-reader" }
         return [
             (
                 "append, batches of 100; 1, 64 streams", "≥ 50 % of raw write, or ≥ 150 MiB/s",
@@ -85,11 +84,19 @@ struct Table {
                 some(["read cold MiB/s", "read warm MiB/s"], "; ") + " MiB/s"
             ),
             (
-                "ack to reader p50; 1, 100, 1,000 followers", "≤ 2 ms at 1",
-                some(follow.map { "\($0) p50" }) + " ms; p99 "
-                    + some(follow.map { "\($0) p99" }) + " ms"
+                "append to reader p50; 1, 100, 1,000 followers", "", follow("append-to-reader")
+            ),
+            (
+                "ack to reader p50, 0 where the reader was first; 1, 100, 1,000 followers",
+                "≤ 2 ms at 1", follow("ack-to-reader")
             ),
         ]
+    }
+
+    private func follow(_ span: String) -> String {
+        let names = FollowScenario.sizes.map { "follow \($0) \(span)" }
+        return some(names.map { "\($0) p50" }) + " ms; p99 " + some(names.map { "\($0) p99" })
+            + " ms"
     }
 
     private var allocations: [Row] {
@@ -101,14 +108,16 @@ struct Table {
                 "heap allocations per record, batches of \(load.records), \(streams)",
                 isBounded ? "≤ 0.3; ours ≤ 0.05" : "",
                 one("ratio allocations/record \(load.name)") + "; ours "
-                    + one("ratio allocations/record, ours \(load.name)") + ": channel "
-                    + one("\(name), ours channel") + ", frontend " + one("\(name), ours frontend")
+                    + thousandths("ratio allocations/record, ours \(load.name)") + ": channel "
+                    + thousandths("\(name), ours channel") + ", frontend "
+                    + thousandths("\(name), ours frontend")
             )
         }
     }
 
     private var rest: [Row] {
         let cpu = ["frontend", "channel"].map { "append b1 s64 cpu/record \($0)" }
+        let putScenarios = PutScenario.loads.map { PutScenario.name(streams: $0) }
         let large = ["frontend", "channel"].map { "append b100 s64 cpu/record \($0)" }
         return [
             (
@@ -118,13 +127,20 @@ struct Table {
             ),
             (
                 "PUTs while idle", "none",
-                one("idle PUTs/h") + " per hour, by a window of " + one("idle window") + " s; "
-                    + one("idle cpu of the cell") + " millicores, Postgres "
-                    + one("idle cpu postgres")
+                measured(
+                    one("idle PUTs/h") + " per hour, by a window of " + one("idle window") + " s; "
+                        + one("idle cpu of the cell") + " millicores, Postgres "
+                        + one("idle cpu postgres"),
+                    if: "idle PUTs/h")
             ),
             (
-                "PUTs per GiB, batches of 100; 1, 64 streams", "",
-                some(Self.scenarios.map { "append \($0) PUTs/GiB" })
+                "PUTs per GiB, batches of 100; 1, 64 streams; flushed and compacted", "",
+                measured(
+                    some(putScenarios.map { "\($0) PUTs/GiB" }) + ": "
+                        + ["chunks", "segments", "compaction"].map { kind in
+                            "\(kind) " + some(putScenarios.map { "\($0) PUTs/GiB \(kind)" })
+                        }.joined(separator: "; "),
+                    if: "\(putScenarios[0]) PUTs/GiB")
             ),
             (
                 "processor per record, batches of 1, 64 streams: frontend, channel",
@@ -135,7 +151,28 @@ struct Table {
                 "the same, batches of 100", "",
                 "first run " + some(large, of: first) + " µs; now " + some(large) + " µs"
             ),
+            (
+                "processor seconds per GiB appended, batches of 100; 1, 64 streams", "",
+                processes(Self.scenarios.map { "append \($0) cpu-s/GiB" })
+            ),
+            (
+                "processor seconds per GiB read; cold, warm", "",
+                processes(["cold", "warm"].map { "read \($0) cpu-s/GiB" })
+            ),
         ]
+    }
+
+    /// The figures of each process of a cell, in the order of their names.
+    private func processes(_ names: [String]) -> String {
+        measured(
+            ["bgtask", "cachey", "channel", "cop", "frontend"].map { process in
+                "\(process) " + some(names.map { "\($0) \(process)" })
+            }.joined(separator: "; "), if: "\(names[0]) frontend")
+    }
+
+    /// The text, if the run has this figure.
+    private func measured(_ text: String, if name: String) -> String {
+        newest[name] == nil ? "not measured" : text
     }
 
     private func some(
@@ -143,6 +180,11 @@ struct Table {
         of report: Report? = nil
     ) -> String {
         names.map { one($0, by: factor, of: report) }.joined(separator: separator)
+    }
+
+    /// With three decimals, where two would hide what is near its bound.
+    private func thousandths(_ name: String) -> String {
+        newest[name].map { String(format: "%.3f", $0) } ?? "–"
     }
 
     private func one(_ name: String, by factor: Double = 1, of report: Report? = nil) -> String {

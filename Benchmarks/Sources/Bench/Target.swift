@@ -87,8 +87,13 @@ struct Options {
     /// The first process of the cell's database, or 0.
     var postgres = 0
     var streamlets = 100_000
+    /// How long streamlets are left alone before they are looked at again; longer than records
+    /// stay in the log.
+    var flushSeconds = 45.0
     var mebibytes = 512
     var minutes = 15.0
+    /// Whether a soak fails where memory or descriptors grow.
+    var mustBeFlat = true
     var streams = 1
     var records = 1
     var window = 1
@@ -114,13 +119,16 @@ struct Options {
 
           --endpoint host:port   the frontend               --token-file path
           --cop pid              whose children are watched --seconds n   per scenario
-          --only a,b             append latency read follow streamlets allocations idle
-                                 resident machine peers     --settle n    seconds until idle
+          --only a,b             append latency read follow puts streamlets allocations
+                                 idle resident machine peers
+          --settle n             seconds until idle
           --quiet n              seconds without PUTs       --idle n      seconds of idleness
           --postgres pid         of the cell                --streamlets n  are opened
           --json path            where results go           --folder path for raw writes
           --mallocs prefix       of the allocation counters --redis port  --nats port
           --build text           what is measured           --minutes n   of the soak
+          --flush n              seconds that streamlets    --flat yes|no whether a soak fails
+                                 are left alone                           where memory grows
         """
 
     init(_ words: [String]) throws(ClientError) {
@@ -152,6 +160,8 @@ struct Options {
         case "idle": idleSeconds = Double(value) ?? idleSeconds
         case "postgres": postgres = Int(value) ?? postgres
         case "streamlets": streamlets = Int(value) ?? streamlets
+        case "flush": flushSeconds = Double(value) ?? flushSeconds
+        case "flat": mustBeFlat = value != "no"
         case "mebibytes": mebibytes = Int(value) ?? mebibytes
         case "minutes": minutes = Double(value) ?? minutes
         case "streams": streams = Int(value) ?? streams

@@ -19,6 +19,7 @@ package final class BgTaskRole {
     private var posts: [Post] = []
     private var isDraining = false
     private let actions: [Action: Counter]
+    private let passes: [TaskKind: Counter]
     private let failures: Counter
     private let passSeconds: Histogram
 
@@ -57,6 +58,13 @@ package final class BgTaskRole {
                 help: "What was done to the cell.")
         }
         self.actions = actions
+        var passes: [TaskKind: Counter] = [:]
+        for kind in TaskKind.allCases {
+            passes[kind] = metrics.counter(
+                "passes_total", labels: "task=\"\(kind.rawValue)\"",
+                help: "Passes that came to their end, by task.")
+        }
+        self.passes = passes
         failures = metrics.counter(
             "pass_failures_total", help: "Passes that ended before their time.")
         passSeconds = metrics.histogram("pass_seconds", help: "Duration of passes.")
@@ -195,6 +203,7 @@ package final class BgTaskRole {
             try await pass(post, tally, isDryRun: false) { [weak self, world] in
                 self?.isDraining == false && post.lease.isHeld(at: world.loop.now)
             }.run(post.kind)
+            passes[post.kind]?.add()
             // More is waiting than one pass may do.
             if tally.total >= limits.itemsPerPassMax { interval = 0 }
         } catch {
