@@ -85,4 +85,6 @@ package struct CopLimits: Sendable {
 package enum CopMutant: String, Sendable, CaseIterable {
     /// Recovery takes the first absent slot for the end of a log, and puts no seal there.
     case sealSkipped
+    /// A seal is put in the first slot that is not flushed, over whatever is there.
+    case sealForced
 }

@@ -27,7 +27,8 @@ final class Ledger {
     /// One object's time in the store.
     struct Life {
         var since: Nanoseconds
-        let checksum: UInt32
+        /// All of it: a checksum of what ends with its own is always the same.
+        let body: Bytes
         let by: String
         var isThere = true
     }
@@ -106,11 +107,10 @@ final class Ledger {
 
     func stored(_ key: String, _ body: Bytes, by origin: SimLoop?) {
         if isProbe(key) { return }
-        let checksum = CRC32C.of(body)
-        if let former = lives[key], former.checksum != checksum {
+        if let former = lives[key], former.body != body {
             violate("G6: \(key) names another object than before")
         }
-        lives[key] = Life(since: now, checksum: checksum, by: origin?.name ?? "")
+        lives[key] = Life(since: now, body: body.detached(), by: origin?.name ?? "")
         if LogKeys.parseSegment(key) != nil { return }
         guard let (channel, index) = LogKeys.parseChunk(key) else {
             return violate("G7: \(key) is the key of nothing that we know")
@@ -199,11 +199,12 @@ final class Ledger {
         } catch {
             return violate("G2: \(key) \(what), and cannot be read: \(error)")
         }
-        for entry in entries where entry.kind == .records {
+        for entry in entries {
+            if let dependency = entry.dependency { await checkResolved(dependency, key, what) }
+            guard entry.kind == .records else { continue }
             let lookup = await ask { metadata throws(MetadataError) in
                 try await metadata.stream(entry.stream)
             }
-            if let dependency = entry.dependency { await checkResolved(dependency, key, what) }
             guard let stream = lookup?.stream, stream.deletedMilliseconds == nil else { continue }
             if stream.state.tail.seqNum < entry.endSeqNum {
                 violate(
