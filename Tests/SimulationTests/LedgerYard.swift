@@ -30,8 +30,11 @@ final class LedgerYard {
     /// As a channel reaches it.
     let channelStore: SimObjectStore
     private let random = RandomSource.seeded(1)
+    private let service: SimService
+    private let scheduler: Scheduler
 
     private init(_ scheduler: Scheduler) {
+        self.scheduler = scheduler
         let clock = LoopBound(scheduler)
         let wall: @Sendable () -> UInt64 = {
             clock.value.epochMilliseconds + UInt64(clock.value.now / 1_000_000)
@@ -40,7 +43,7 @@ final class LedgerYard {
         objects = MemoryStore(wallMilliseconds: wall)
         ledger = Ledger(scheduler: scheduler, objects: objects, rows: rows)
         worker = scheduler.makeLoop("bgtask-1")
-        let service = SimService(
+        service = SimService(
             "service", scheduler: scheduler, latency: 0...0, faults: .none)
         metadata = SimMetadata(inner: rows, service: service, origin: worker, ledger: ledger)
         store = SimObjectStore(inner: objects, service: service, origin: worker, ledger: ledger)
@@ -69,6 +72,13 @@ final class LedgerYard {
         try #require(isOver)
         try outcome?.get()
         return yard.ledger.violations.map { String(withoutTime($0)) }
+    }
+
+    /// The store as a process reaches it, whose name begins with `kind`.
+    func store(of kind: String) -> SimObjectStore {
+        SimObjectStore(
+            inner: objects, service: service, origin: scheduler.makeLoop("\(kind)-3"),
+            ledger: ledger)
     }
 
     func wait(_ duration: Nanoseconds) async { await worker.sleep(duration) }
@@ -208,6 +218,22 @@ final class LedgerYard {
             length: UInt64(added.length), meteredBytes: added.span.meteredBytes,
             checksum: added.checksum)
         return (builder.finish().parts.joined(), row)
+    }
+
+    /// An object without records, that says where a stream ends.
+    func lastWord(_ tenure: Tenure, tail: SeqNum) throws -> (key: String, body: Bytes) {
+        let id = ID128(random: random)
+        var builder = SegmentObjectBuilder(
+            SegmentObjectHeader(id: id, channel: tenure.channel, createdMilliseconds: 1))
+        let state = StreamState(
+            tail: StreamPosition(seqNum: tail, timestamp: 999 + tail), fencingToken: "",
+            fencingTokenPosition: 0, trimPoint: tail)
+        let added = try builder.add(
+            stream: tenure.stream, streamlet: tenure.streamlet, records: [],
+            state: SegmentState(
+                basin: "basin", name: "a", configVersion: 1, state: state, closes: true))
+        guard added != nil else { throw YardError("the last word does not fit") }
+        return (LogKeys.segment(id), builder.finish().parts.joined())
     }
 
     private static func records(_ span: Range<SeqNum>, mark: UInt8) -> Bytes {

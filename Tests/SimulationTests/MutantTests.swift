@@ -55,6 +55,7 @@ import Testing
         Case(mutant: .channel(.outOfOrderAck), faults: "splits", seeds: 1...30),
         Case(mutant: .cop(.sealSkipped), faults: "splits", seeds: 2...20),
         Case(mutant: .cop(.sealForced), seeds: 1...5, rules: ["G6"]),
+        Case(mutant: .cop(.sealMislabelled), seeds: 1...5, rules: ["G7"]),
         Case(
             mutant: .channel(.resumeAfterUnknownClose), faults: "lateCloses", seeds: 1...20),
         Case(mutant: .channel(.refreshIgnoresClaim), seeds: 26...60),

@@ -87,4 +87,6 @@ package enum CopMutant: String, Sendable, CaseIterable {
     case sealSkipped
     /// A seal is put in the first slot that is not flushed, over whatever is there.
     case sealForced
+    /// A seal says of itself that it stands one slot further on.
+    case sealMislabelled
 }

@@ -35,8 +35,10 @@ struct LogEnd {
     ) async throws(RecoveryError) -> Bool {
         let seal = Seal(
             header: ChunkHeader(
-                kind: .seal, channel: channel, index: index, putID: ID128(random: world.random),
-                storageClass: storageClass, createdMilliseconds: world.loop.wallMilliseconds),
+                kind: .seal, channel: channel,
+                index: mutant == .sealMislabelled ? index + 1 : index,
+                putID: ID128(random: world.random), storageClass: storageClass,
+                createdMilliseconds: world.loop.wallMilliseconds),
             owner: "cop", reason: "the channel's lease passed")
         let key = LogKeys.chunk(channel, index)
         let outcome: PutOnceOutcome
