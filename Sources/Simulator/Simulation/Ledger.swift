@@ -14,7 +14,8 @@ internal import Records
 /// - G2: a chunk goes only once all its fragments are flushed, trimmed or purged, behind all chunks
 ///   below it, and when no plan that points into it is in use.
 /// - G3: what nothing refers to is left alone while it is young.
-/// - G4: objects are condemned, deleted after a wait, and forgotten last.
+/// - G4: what loses its last segment is garbage, which is condemned, deleted after a wait, and
+///   forgotten last.
 /// - G5: a seal outlives whoever might write behind it.
 /// - G6: a key names one object for good, and a stream's segments are published in order.
 /// - G7: nothing stands in a log but chunks and seals, under their own keys. (Nothing is adopted
