@@ -156,7 +156,9 @@ let testTargets: [Target] = [
         dependencies: ["Frontend", "Channel", "Cachey", "BgTask", "Cop", "TestSupport"],
         exclude: ["Scripts"],
         swiftSettings: settings),
-    tests("SimulationTests", ["Simulation", "ChannelRole", "CacheyRole", "BgTaskRole"]),
+    tests(
+        "SimulationTests",
+        protocols + ["Simulation", "ChannelRole", "CacheyRole", "CopRole", "BgTaskRole"]),
     tests("TidyTests", []),
 ]
 

@@ -47,7 +47,8 @@ internal import Simulation
         print(
             "  \(outcome.balance); \(fetches.fromCacheys) ranges of cacheys"
                 + " (\(fetches.pagesInMemory) pages in memory, \(fetches.pagesOnDisk) on disk,"
-                + " \(fetches.damagedPages) damaged), \(fetches.fromBucket) of the bucket")
+                + " \(fetches.damagedPages) damaged, \(fetches.hedges) hedges),"
+                + " \(fetches.fromBucket) of the bucket")
         for (task, actions) in outcome.work.sorted(by: { $0.key < $1.key }) {
             let counts = actions.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
             print("  \(task): \(counts.joined(separator: ", "))")

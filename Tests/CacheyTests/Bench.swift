@@ -69,7 +69,7 @@ final class Bench {
             do { result = .success(try await body()) } catch { result = .failure(error) }
         }
         loop.settle()
-        for _ in 0..<100_000 where result == nil { loop.advance(.milliseconds(1)) }
+        loop.advance(until: { result != nil })
         guard let result else { throw Stuck() }
         try result.get()
     }
@@ -99,7 +99,7 @@ final class Bench {
         _ object: String, _ range: Range<Int>, _ buckets: [String] = ["b"]
     ) -> FakeCall {
         let call = fetch(object, range, buckets)
-        for _ in 0..<100_000 where call.ended == nil { loop.advance(.milliseconds(1)) }
+        loop.advance(until: { call.ended != nil })
         return call
     }
 
@@ -110,11 +110,21 @@ final class Bench {
         let exchange = FakeExchange(method, path, headers, isHTTP2: isHTTP2)
         role.serve(exchange)
         loop.settle()
-        for _ in 0..<100_000
-        where !exchange.isFinished && !exchange.isAborted && !exchange.holdsUnsent {
-            loop.advance(.milliseconds(1))
-        }
+        loop.advance(until: {
+            exchange.isFinished || exchange.isAborted || exchange.holdsUnsent
+        })
         return exchange
+    }
+}
+
+extension ManualLoop {
+    /// Lets time pass in steps, for 100 seconds at most.
+    fileprivate func advance(until isDone: () -> Bool) {
+        var steps = 0
+        while steps < 100_000, !isDone() {
+            advance(.milliseconds(1))
+            steps += 1
+        }
     }
 }
 

@@ -398,3 +398,45 @@ import Testing
         #expect(tier.pageCount == 0 && tier.bytes > 1_000)
     }
 }
+
+@Suite struct NamesTests {
+    /// The names and labels of all that is measured.
+    private func series(_ bench: Bench) -> Set<String> {
+        let lines = bench.http("GET", "/metrics").body.lossyText.split(separator: "\n")
+        let samples = lines.filter { !$0.hasPrefix("#") }
+        return Set(samples.map { String($0[..<($0.lastIndex(of: " ") ?? $0.endIndex)]) })
+    }
+
+    private func scoreCount(_ bench: Bench) -> Int? {
+        let scores = Mirror(reflecting: bench.role.pages.downloads.scores)
+        let entries = scores.children.first { $0.label == "entries" }
+        return (entries?.value as? [BucketScores.Entry])?.count
+    }
+
+    @Test func whatClientsMakeUpIsNotRemembered() throws {
+        let bench = try Bench(buckets: ["b", "c"])
+        let range = (name: "range", value: "bytes=0-99")
+        let before = series(bench)
+        #expect(before.count > 50 && scoreCount(bench) == 2)
+        var statuses: [Int: Int] = [:]
+        var answers: [Status: Int] = [:]
+        for number in 0..<100 {
+            let (object, bucket) = ("object-\(number)", "bucket-\(number)")
+            if number % 2 == 0 { bench.put(object, 100) }
+            let path = "/fetch/kind-\(number)/\(object)"
+            for names in [[bucket], [bucket, "b"], ["c", bucket]] {
+                let headers = names.map { (name: "c0-bucket", value: $0) }
+                let status = bench.http("GET", path, [range] + headers).status ?? 0
+                statuses[status, default: 0] += 1
+                let call = bench.fetched(object, 0..<100, names)
+                answers[call.ended?.status ?? .malformed, default: 0] += 1
+            }
+            // Without any, the kind is the bucket's name.
+            statuses[bench.http("GET", path, [range]).status ?? 0, default: 0] += 1
+        }
+        #expect(statuses == [400: 200, 206: 100, 404: 100])
+        #expect(answers == [.unavailable: 100, .ok: 100, .objectNotFound: 100])
+        #expect(series(bench) == before)
+        #expect(scoreCount(bench) == 2)
+    }
+}

@@ -281,6 +281,34 @@ import Testing
         #expect(bench.role.metrics.hedges.value == 1 && bench.role.metrics.hedgeWins.value == 0)
     }
 
+    /// Else the usual time would be that of the winners, and ever shorter.
+    @Test(arguments: [true, false]) func whoLosesTheRaceIsMeasured(hedgeWins: Bool) throws {
+        let bench = try warmed { $0.hedgeBudgetPercent = 100 }
+        func usual() -> Nanoseconds? {
+            var hedges = bench.role.pages.downloads.hedges
+            return hedges.delay(0)
+        }
+        let seconds = bench.role.metrics.pageSeconds
+        #expect(usual() == .milliseconds(10) * 9 / 8 && seconds.count == 200)
+        // As many as credit is saved for, all at once. First the requests, then the hedges.
+        let slow = Array(repeating: FakeBucket.Reply.serve(after: .seconds(5)), count: 10)
+        let fast = Array(repeating: FakeBucket.Reply.serve(after: .milliseconds(20)), count: 10)
+        bench.bucket.replies = hedgeWins ? slow + fast : fast + slow
+        let calls = (0..<10).map { number in
+            bench.put("o\(number)", 10)
+            return bench.fetch("o\(number)", 0..<10)
+        }
+        bench.loop.advance(.milliseconds(100))
+        #expect(calls.allSatisfy { $0.ended?.status == .ok })
+        #expect(bench.role.metrics.hedges.value == 10)
+        #expect(bench.role.metrics.hedgeWins.value == (hedgeWins ? 10 : 0))
+        #expect(seconds.count == 210 && seconds.quantile(1) < .milliseconds(100))
+        bench.loop.advance(.seconds(6))
+        #expect(seconds.count == 220)
+        #expect(seconds.quantile(1) > .milliseconds(4_900))
+        #expect(usual() == .seconds(5) * 9 / 8, "one page in twenty-two")
+    }
+
     @Test func whoeverOfTheTwoFailsTheOtherIsAwaited() throws {
         for primaryFails in [true, false] {
             let bench = try warmed()

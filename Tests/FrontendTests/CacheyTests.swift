@@ -82,12 +82,65 @@ import Testing
         }
     }
 
+    /// What a page's first rank has, and who is asked in which order.
+    private func chosen(
+        _ ranks: [String], loads: [Double], others: Double, bytes: Int, page: Int, of count: Int
+    ) -> [String] {
+        let nodes = nodes(count).map { node in
+            let rank = ranks.firstIndex(of: node.address)
+            let load = rank.flatMap { $0 < loads.count ? loads[$0] : nil }
+            return CacheyNode(address: node.address, load: load ?? others)
+        }
+        return CacheyNode.choose(nodes, key: key(page), bytes: bytes)
+    }
+
+    /// With three others at 1.1e9, the bound is 1.5e9 where the first comes to just that:
+    /// 1.25 times (3 * 1.1e9 + 1.5e9) / 4.
+    @Test func theBoundIsAFourthMoreThanTheMean() {
+        let bytes = 1 << 20
+        let atBound = 1.5e9 - Double(bytes)
+        for page in 0..<100 {
+            let plain = CacheyNode.choose(nodes(4), key: key(page), bytes: bytes)
+            func order(_ first: Double) -> [String] {
+                chosen(plain, loads: [first], others: 1.1e9, bytes: bytes, page: page, of: 4)
+            }
+            #expect(order(atBound - 8) == plain)
+            #expect(order(atBound) == plain)
+            #expect(order(atBound + 8) == [plain[1], plain[0], plain[2]])
+        }
+    }
+
+    @Test func belowTheFloorNobodyIsPassedOver() {
+        let bytes = 1 << 20
+        let atFloor = Double((64 << 20) - bytes)
+        for page in 0..<100 {
+            let plain = CacheyNode.choose(nodes(4), key: key(page), bytes: bytes)
+            func order(_ first: Double) -> [String] {
+                chosen(plain, loads: [first], others: 0, bytes: bytes, page: page, of: 4)
+            }
+            #expect(order(atFloor) == plain)
+            #expect(order(atFloor + 1) == [plain[1], plain[0], plain[2]])
+        }
+    }
+
+    @Test func theFirstRankThatIsNotBusyIsAskedFirst() {
+        for page in 0..<100 {
+            let plain = CacheyNode.choose(nodes(10), key: key(page), bytes: 1)
+            func order(_ loads: [Double]) -> [String] {
+                chosen(plain, loads: loads, others: 0, bytes: 1, page: page, of: 10)
+            }
+            #expect(order([2e9, 1e9]) == [plain[2], plain[0], plain[1]])
+            #expect(order([2e9, 0, 1e9]) == [plain[1], plain[0], plain[2]])
+        }
+    }
+
+    /// The mean is 3.3e8, and seven others have nothing to do, but they have no copy.
     @Test func whereEveryRankIsBusyTheFirstIsAsked() {
-        let nodes = nodes(10) { $0 < 9 ? 1e9 : 0 }
-        let skewed = nodes.map { CacheyNode(address: $0.address, load: $0.load) }
-        for page in 0..<50 {
-            let chosen = CacheyNode.choose(skewed, key: key(page), bytes: 1)
-            #expect(chosen.count == 3)
+        for page in 0..<100 {
+            let plain = CacheyNode.choose(nodes(10), key: key(page), bytes: 1)
+            let order = chosen(
+                plain, loads: [1.2e9, 1.1e9, 1e9], others: 0, bytes: 1, page: page, of: 10)
+            #expect(order == plain)
         }
     }
 
@@ -112,9 +165,12 @@ private final class CacheyCalls: CallClient {
         case never
         case short
         case tooMuch
+        /// Served once the test says so.
+        case held
     }
     let loop: ManualLoop
     let store: MemoryStore
+    private var held: [() -> Void] = []
     var answers: [String: Answer] = [:]
     private(set) var asked: [(address: String, request: FetchRequest)] = []
 
@@ -139,10 +195,16 @@ private final class CacheyCalls: CallClient {
         case .end(let status): call.end(status, Bytes())
         case .never: break
         case .serve: serve(call, request, request.range)
+        case .held: held.append { [self] in serve(call, request, request.range) }
         case .short: serve(call, request, request.range.dropLast())
         case .tooMuch: serve(call, request, request.range.lowerBound..<request.range.upperBound + 1)
         }
         return call
+    }
+
+    func release() {
+        for serve in held { serve() }
+        held = []
     }
 
     private func serve(_ call: FakeCall, _ request: FetchRequest, _ range: Range<Int>) {
@@ -169,6 +231,8 @@ private final class CacheyCalls: CallClient {
         let calls: CacheyCalls
         let fetcher: ReadFetcher
         var isRenewing = true
+        /// What cacheys tell of themselves, by address.
+        var loads: [String: CacheyLoad] = [:]
         let object = Bytes((0..<3 << 20).map { UInt8(truncatingIfNeeded: $0 * 31 + $0 / 1_000) })
 
         init(
@@ -198,7 +262,10 @@ private final class CacheyCalls: CallClient {
                     guard isRenewing, let rows = try? await registry.cacheys(zone: nil) else {
                         return
                     }
-                    for row in rows { _ = try? await registry.renewCachey(row.id, load: .idle) }
+                    for row in rows {
+                        let load = loads[row.address] ?? .idle
+                        _ = try? await registry.renewCachey(row.id, load: load)
+                    }
                     renew()
                 }
             }
@@ -223,6 +290,18 @@ private final class CacheyCalls: CallClient {
             fetcher.fetch(bucket: "b", object: object, range: range) { answer = $0 }
             loop.run { answer != nil }
             return answer
+        }
+
+        /// Begins to fetch the object's first page, and answers whom it asks.
+        func begin(_ then: @escaping (Bool) -> Void) -> String? {
+            let count = calls.asked.count
+            let page = 0..<FetchRequest.pageBytesDefault
+            fetcher.fetch(bucket: "b", object: "o", range: page) { [object] answer in
+                guard case .success(let bytes) = answer else { return then(false) }
+                then(bytes == object[page])
+            }
+            loop.settle()
+            return calls.asked.count == count + 1 ? calls.asked.last?.address : nil
         }
 
         func isServed(_ range: Range<Int>) -> Bool {
@@ -310,6 +389,45 @@ private final class CacheyCalls: CallClient {
         bench.loop.advance(.seconds(4))
         #expect(bench.isServed(0..<10))
         #expect(bench.calls.asked[4].address == first)
+    }
+
+    /// The places of the object's first page, where nobody has anything to do.
+    private static let ranks = CacheyNode.choose(
+        cacheys.map { CacheyNode(address: $0, load: 0) },
+        key: CacheyNode.key(bucket: "b", object: "o", page: 0), bytes: 1)
+
+    @Test func whoTellsOfMuchToDoIsPassedOver() throws {
+        let bench = try Bench(Self.cacheys)
+        #expect(bench.isServed(0..<10))
+        bench.loads[Self.ranks[0]] = CacheyLoad(egressBytesPerSecond: 1_000_000_000)
+        bench.loop.advance(.seconds(2))
+        #expect(bench.isServed(0..<10))
+        // So has the next, and then the one behind.
+        bench.loads[Self.ranks[1]] = CacheyLoad(egressBytesPerSecond: 1_000_000_000)
+        bench.loop.advance(.seconds(2))
+        #expect(bench.isServed(0..<10))
+        bench.loads = [:]
+        bench.loop.advance(.seconds(2))
+        #expect(bench.isServed(0..<10))
+        let order = [Self.ranks[0], Self.ranks[1], Self.ranks[2], Self.ranks[0]]
+        #expect(bench.calls.asked.map(\.address) == order)
+    }
+
+    /// Whatever its row says: 64 MiB is what may be asked of one while others have nothing to do.
+    @Test func whoOwesUsMuchIsPassedOver() throws {
+        let bench = try Bench(Self.cacheys)
+        bench.calls.answers[Self.ranks[0]] = .held
+        var served = 0
+        for _ in 0..<64 {
+            #expect(bench.begin { served += $0 ? 1 : 0 } == Self.ranks[0])
+        }
+        #expect(served == 0)
+        #expect(bench.begin { served += $0 ? 1 : 0 } == Self.ranks[1])
+        #expect(served == 1, "the next in rank answers at once")
+        bench.calls.release()
+        bench.loop.settle()
+        #expect(served == 65)
+        #expect(bench.begin { _ in } == Self.ranks[0], "what came is owed no more")
     }
 
     @Test func goneAndShortObjects() throws {

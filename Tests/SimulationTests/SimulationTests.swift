@@ -19,7 +19,7 @@ import Testing
     /// that is needed goes, and in the end nothing else is left.
     @Test func behindEveryDayTheCellIsCleanedUp() {
         var work: [String: [String: Int]] = [:]
-        var damagedPages = 0
+        var (damagedPages, hedges) = (0, 0)
         for seed in 1...2 as ClosedRange<UInt64> {
             var run = Run(seed: seed)
             run.duration = 4_000_000_000
@@ -31,6 +31,7 @@ import Testing
             #expect(outcome.fetches.fromCacheys > 100, "cacheys were hardly asked")
             #expect(outcome.fetches.pagesOnDisk > 0, "no page came from a disk")
             damagedPages += outcome.fetches.damagedPages
+            hedges += outcome.fetches.hedges
             for (task, actions) in outcome.work {
                 for (action, count) in actions {
                     work[task, default: [:]][action, default: 0] += count
@@ -47,6 +48,7 @@ import Testing
             #expect(work[task]?[action] ?? 0 > 0, "\(task) did not do: \(action)")
         }
         #expect(damagedPages > 0, "no disk damaged a page")
+        #expect(hedges > 0, "no cachey asked a slow store again")
     }
 
     @Test func withoutFaultsMuchIsAcknowledged() {

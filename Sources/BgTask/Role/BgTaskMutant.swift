@@ -13,6 +13,8 @@ package enum BgTaskMutant: String, Sendable, CaseIterable {
     case orphanAgeIgnored
     /// Objects are deleted without being condemned first.
     case condemnationSkipped
+    /// A compaction is published, and its output is never stored.
+    case outputUnstored
     /// A seal goes as soon as its log is recovered.
     case sealDeletedEarly
 }

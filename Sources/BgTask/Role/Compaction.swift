@@ -137,9 +137,12 @@ struct Compaction {
         await pass.pace.take(requests: 1, bytes: byteCount(body))
         let outcome: PutOnceOutcome
         do throws(StoreError) {
-            outcome = try await bucket.store.putOnce(
-                key, body, identity: SegmentObjectHeader.identity, loop: pass.world.loop,
-                random: pass.world.random, backoff: pass.limits.storeBackoff)
+            outcome =
+                try await pass.limits.mutant == .outputUnstored
+                ? .stored
+                : bucket.store.putOnce(
+                    key, body, identity: SegmentObjectHeader.identity, loop: pass.world.loop,
+                    random: pass.world.random, backoff: pass.limits.storeBackoff)
         } catch {
             throw TaskError("\(key): \(error)")
         }

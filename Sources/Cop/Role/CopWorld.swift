@@ -85,4 +85,8 @@ package struct CopLimits: Sendable {
 package enum CopMutant: String, Sendable, CaseIterable {
     /// Recovery takes the first absent slot for the end of a log, and puts no seal there.
     case sealSkipped
+    /// A seal is put in the first slot that is not flushed, over whatever is there.
+    case sealForced
+    /// A seal says of itself that it stands one slot further on.
+    case sealMislabelled
 }

@@ -15,8 +15,8 @@ struct LogEnd {
     let bucket: Bucket
     let world: CopWorld
     let backoff: Backoff
-    /// True only for a mutant.
-    var skipsSeals = false
+    /// For the simulator.
+    var mutant: CopMutant?
 
     /// The index of the seal. `flushedEnd` was read after the death declaration.
     func seal(from flushedEnd: ChunkIndex, storageClass: UInt8) async throws(RecoveryError)
@@ -35,13 +35,19 @@ struct LogEnd {
     ) async throws(RecoveryError) -> Bool {
         let seal = Seal(
             header: ChunkHeader(
-                kind: .seal, channel: channel, index: index, putID: ID128(random: world.random),
-                storageClass: storageClass, createdMilliseconds: world.loop.wallMilliseconds),
+                kind: .seal, channel: channel,
+                index: mutant == .sealMislabelled ? index + 1 : index,
+                putID: ID128(random: world.random), storageClass: storageClass,
+                createdMilliseconds: world.loop.wallMilliseconds),
             owner: "cop", reason: "the channel's lease passed")
         let key = LogKeys.chunk(channel, index)
         let outcome: PutOnceOutcome
         do throws(StoreError) {
-            if skipsSeals, try await bucket.store.head(key) == nil { return true }
+            if mutant == .sealSkipped, try await bucket.store.head(key) == nil { return true }
+            if mutant == .sealForced {
+                _ = try await bucket.store.put(key, [seal.encoded()], ifAbsent: false)
+                return true
+            }
             outcome = try await bucket.store.putOnce(
                 key, [seal.encoded()], identity: ChunkHeader.identity, loop: world.loop,
                 random: world.random, backoff: backoff)

@@ -67,7 +67,7 @@ final class Recovery {
         }
         let end = try await LogEnd(
             channel: channel, bucket: bucket, world: world, backoff: limits.storeBackoff,
-            skipsSeals: limits.mutant == .sealSkipped
+            mutant: limits.mutant
         ).seal(from: row.flushedEnd, storageClass: 0)
         let isPublished = try await asking("publish the seal") { metadata throws(MetadataError) in
             try await metadata.publishSeal(

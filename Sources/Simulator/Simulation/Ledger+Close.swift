@@ -13,7 +13,7 @@ extension Ledger {
         var missing: [String] = []
         for stream in published.keys.sorted() {
             for row in (published[stream] ?? [:]).keys where await segment(row) == nil {
-                missing.append("\(named(row)) is missing")
+                missing.append("G1: \(named(row)) is missing")
             }
         }
         for row in await channels() where row.state == .retired && !isOver(row) {

@@ -107,9 +107,6 @@ extension Ledger {
             violate("G1: \(before.stream.name) is purged, and was not deleted")
         }
         if before.owner != nil { violate("G1: \(before.stream.name) is purged, and is open") }
-        if remains == nil, !(published[stream] ?? [:]).isEmpty {
-            violate("G4: \(before.stream.name) is forgotten before its segments")
-        }
     }
 
     // MARK: Objects
@@ -191,10 +188,21 @@ extension Ledger {
             published[stream]?[row] = nil
             let left = (references[row.object] ?? 0) - 1
             references[row.object] = left > 0 ? left : nil
-            if left <= 0 { unreferencedSince[row.object] = now }
+            if left <= 0 {
+                unreferencedSince[row.object] = now
+                await checkIsGarbage(row)
+            }
         }
         if published[stream]?.isEmpty == true { published[stream] = nil }
         return (came, went)
+    }
+
+    /// Nothing names the object of a row that went, but the garbage.
+    private func checkIsGarbage(_ row: SegmentRow) async {
+        let known = await ask { metadata throws(MetadataError) in
+            try await metadata.knownObjects([row.object], bucket: row.bucket)
+        }
+        if known.isEmpty { violate("G4: \(row.object) is forgotten with its last segment") }
     }
 
     /// The segment of a row, if it is there, whole, and what the row says.

@@ -14,7 +14,8 @@ internal import Records
 /// - G2: a chunk goes only once all its fragments are flushed, trimmed or purged, behind all chunks
 ///   below it, and when no plan that points into it is in use.
 /// - G3: what nothing refers to is left alone while it is young.
-/// - G4: objects are condemned, deleted after a wait, and forgotten last.
+/// - G4: what loses its last segment is garbage, which is condemned, deleted after a wait, and
+///   forgotten last.
 /// - G5: a seal outlives whoever might write behind it.
 /// - G6: a key names one object for good, and a stream's segments are published in order.
 /// - G7: nothing stands in a log but chunks and seals, under their own keys. (Nothing is adopted
@@ -27,7 +28,8 @@ final class Ledger {
     /// One object's time in the store.
     struct Life {
         var since: Nanoseconds
-        let checksum: UInt32
+        /// All of it: a checksum of what ends with its own is always the same.
+        let body: Bytes
         let by: String
         var isThere = true
     }
@@ -106,11 +108,10 @@ final class Ledger {
 
     func stored(_ key: String, _ body: Bytes, by origin: SimLoop?) {
         if isProbe(key) { return }
-        let checksum = CRC32C.of(body)
-        if let former = lives[key], former.checksum != checksum {
+        if let former = lives[key], former.body != body {
             violate("G6: \(key) names another object than before")
         }
-        lives[key] = Life(since: now, checksum: checksum, by: origin?.name ?? "")
+        lives[key] = Life(since: now, body: body.detached(), by: origin?.name ?? "")
         if LogKeys.parseSegment(key) != nil { return }
         guard let (channel, index) = LogKeys.parseChunk(key) else {
             return violate("G7: \(key) is the key of nothing that we know")
@@ -199,11 +200,12 @@ final class Ledger {
         } catch {
             return violate("G2: \(key) \(what), and cannot be read: \(error)")
         }
-        for entry in entries where entry.kind == .records {
+        for entry in entries {
+            if let dependency = entry.dependency { await checkResolved(dependency, key, what) }
+            guard entry.kind == .records else { continue }
             let lookup = await ask { metadata throws(MetadataError) in
                 try await metadata.stream(entry.stream)
             }
-            if let dependency = entry.dependency { await checkResolved(dependency, key, what) }
             guard let stream = lookup?.stream, stream.deletedMilliseconds == nil else { continue }
             if stream.state.tail.seqNum < entry.endSeqNum {
                 violate(

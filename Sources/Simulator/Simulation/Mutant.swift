@@ -3,17 +3,17 @@
 package import BgTaskRole
 package import CacheyRole
 package import ChannelRole
+package import CopRole
 
 /// A cell with a known bug, which the simulator must notice.
 package enum Mutant: Equatable, Sendable, CaseIterable, CustomStringConvertible {
     case channel(ChannelMutant)
     case cachey(CacheyMutant)
     case bgtask(BgTaskMutant)
-    /// Recovery takes the first absent slot for the end of a log, and puts no seal there.
-    case sealSkipped
+    case cop(CopMutant)
 
     package static let allCases: [Mutant] =
-        ChannelMutant.allCases.map(Mutant.channel) + [.sealSkipped]
+        ChannelMutant.allCases.map(Mutant.channel) + CopMutant.allCases.map(Mutant.cop)
         + CacheyMutant.allCases.map(Mutant.cachey) + BgTaskMutant.allCases.map(Mutant.bgtask)
 
     /// Whether the roles were built with their known bugs.
@@ -30,7 +30,7 @@ package enum Mutant: Equatable, Sendable, CaseIterable, CustomStringConvertible 
         case .channel(let bug): bug.rawValue
         case .cachey(let bug): bug.rawValue
         case .bgtask(let bug): bug.rawValue
-        case .sealSkipped: "sealSkipped"
+        case .cop(let bug): bug.rawValue
         }
     }
 

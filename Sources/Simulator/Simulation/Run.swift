@@ -59,6 +59,8 @@ package struct Run {
         package var pagesOnDisk: Int
         /// Pages on disk that were found damaged.
         package var damagedPages: Int
+        /// Requests that cacheys sent to the store because one was slow.
+        package var hedges: Int
 
         init(_ cell: SimCell) {
             let fetches = "millrace_frontend_fetches_total"
@@ -68,6 +70,7 @@ package struct Run {
             pagesInMemory = cell.total("\(pages){source=\"memory\"}")
             pagesOnDisk = cell.total("\(pages){source=\"disk\"}")
             damagedPages = cell.total("millrace_cachey_disk_corruptions_total")
+            hedges = cell.total("millrace_cachey_hedges_total")
         }
     }
 

@@ -245,7 +245,7 @@ package final class SimCell {
         var limits = CopLimits()
         limits.channels = size.channels
         limits.frontends = size.frontends
-        if mutant == .sealSkipped { limits.mutant = .sealSkipped }
+        if case .cop(let bug) = mutant { limits.mutant = bug }
         limits.cacheys = size.cacheys
         limits.bgtasks = size.workers
         let role = CopRole(
