@@ -123,6 +123,7 @@ struct LogCollection {
             }
             // The store's clock has to agree that it is old.
             guard let found else { continue }
+            guard pass.mayBeOld(found, stay) else { return }
             let now = try await pass.clock(of: bucket)
             if found.modifiedMilliseconds + stay + 1_000 > now { return }
         }
