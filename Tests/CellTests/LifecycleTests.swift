@@ -23,6 +23,7 @@ struct LifecycleTests {
     private struct Audit: Decodable {
         var objects, segment_objects, last_words, silent_streams, seals, missing, leaked: Int
         var streams, segments, refused_names, garbage: Int
+        var streamlets, channels, logs, cacheys, leases: Int
     }
 
     @Test(arguments: [Cell.Store.folder, .s3])
@@ -80,10 +81,23 @@ struct LifecycleTests {
         #expect(found.segments < 3 * 10, "\(text)")
         // The planted one's at least, should its flush still come.
         #expect(found.refused_names >= 1, "\(text)")
+        expectRows(found, text)
         for kind in ["wal-gc", "segment-gc", "trim", "orphan-sweep", "stream-deletion"] {
             let said = try cell.say("run-task", kind, "--dry-run")
             #expect(said == "= nothing to do\n", "\(kind): \(said)")
         }
+    }
+
+    /// Rows that come with each restart, each wake of a stream: none but for what is there now.
+    private func expectRows(_ found: Audit, _ text: String) {
+        // Two that live, and the killed one until its seal goes; of each, what is left of its log.
+        #expect(found.channels == 3 && found.logs == 3, "\(text)")
+        // None is open. Of each channel that lives, those that its last flush closed, while the
+        // streams woke and slept some hundred times.
+        #expect(found.streamlets <= 5, "\(text)")
+        #expect(found.cacheys == 1, "\(text)")
+        // One for each part of each task, and cop's.
+        #expect(found.leases == 34, "\(text)")
     }
 
     /// A cell that is stopped in order leaves logs of which nothing is needed any more.

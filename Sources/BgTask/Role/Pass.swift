@@ -22,6 +22,8 @@ package enum Action: String, Sendable, CaseIterable {
     case compactedSegment = "compacted_segment"
     case unlinkedOrphan = "unlinked_orphan"
     case deletedProbe = "deleted_probe"
+    case forgottenStreamlet = "forgotten_streamlet"
+    case forgottenChannel = "forgotten_channel"
     /// Something was found that the rules exclude; it was left alone.
     case violation
     /// Something could not be dealt with, and was passed over.
