@@ -69,6 +69,12 @@ struct LifecycleTests {
     private func settle(_ cell: Cell) throws {
         // Those that were followed till now have yet to be closed.
         try waitUntil("no stream is open") { try cell.ask("list-streamlets") == "" }
+        try waitUntil("each worker has its share") {
+            let holders = try cell.say("list-tasks").split(separator: "\n").dropFirst().map {
+                $0.split(separator: " ")[2]
+            }
+            return Dictionary(grouping: holders) { $0 }.values.map(\.count).sorted() == [16, 17]
+        }
         let (found, text) = try settleDown(cell, "nothing is left over") { $0.leaked == 0 }
         #expect(found.missing == 0 && found.leaked == 0, "\(text)")
         #expect(found.streams == 10, "\(text)")
@@ -96,8 +102,9 @@ struct LifecycleTests {
         // streams woke and slept some hundred times.
         #expect(found.streamlets <= 5, "\(text)")
         #expect(found.cacheys == 1, "\(text)")
-        // One for each part of each task, and cop's.
-        #expect(found.leases == 34, "\(text)")
+        // One for each part of each task, cop's, and a seat for each worker: the one that was
+        // killed may have left a third.
+        #expect((36...37).contains(found.leases), "\(text)")
     }
 
     /// A cell that is stopped in order leaves logs of which nothing is needed any more.
