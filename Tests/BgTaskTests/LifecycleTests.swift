@@ -94,7 +94,7 @@ import Testing
             try await metadata.deleteBasin("other-basin")
         }
         let worker = cell.worker { $0.changeRows = 2 }
-        #expect(try cell.pass(worker, [.basinDeletion], isDryRun: true) == [.purgedBasin: 1])
+        #expect(try cell.pass(worker, [.basinDeletion], isDryRun: true) == [.deletedStream: 5])
         #expect(try cell.pass(worker, [.basinDeletion]) == [.deletedStream: 5])
         #expect(try cell.pass(worker, [.streamDeletion]) == [.purgedStream: 5])
         #expect(try cell.pass(worker, [.basinDeletion]) == [.purgedBasin: 1])
