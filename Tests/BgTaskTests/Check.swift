@@ -92,6 +92,12 @@ struct Check {
             }
             let flushed = indexes.filter { $0 < writer.flushedEnd }
             leftover += flushed.map { "chunk \(writer.id)/\($0)" }
+            let (row, closed) = try cell.value { [metadata = cell.metadata, id = writer.id] in
+                (try await metadata.channel(id), try await metadata.streamlets(of: id, [.closed]))
+            }
+            if row?.state != .active {
+                leftover += closed.map { "streamlet \($0.stream) \($0.number)" }
+            }
             let unflushed = indexes.filter { $0 >= writer.flushedEnd && $0 < writer.next }
             if unflushed.count != writer.next - writer.flushedEnd {
                 missing.append("log \(writer.id) lacks unflushed chunks")

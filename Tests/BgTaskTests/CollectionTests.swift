@@ -99,7 +99,8 @@ import Testing
         cell.loop.run(for: .seconds(200))
         cell.rules.allowsSeals = true
         #expect(
-            try cell.pass(worker, [.logCollection]) == [.deletedSeal: 1, .deletedChunk: 1])
+            try cell.pass(worker, [.logCollection])
+                == [.deletedSeal: 1, .deletedChunk: 1, .forgottenChannel: 1])
         #expect(try cell.keys("wal/") == [])
         #expect(try cell.pass(worker, [.logCollection]) == [:])
     }

@@ -62,7 +62,7 @@ import Testing
         try cell.pass(worker, [.logCollection])
         #expect(try cell.keys("wal/") == seal)
         cell.loop.run(for: .seconds(3))
-        #expect(try cell.pass(worker, [.logCollection]) == [.deletedSeal: 1])
+        #expect(try cell.pass(worker, [.logCollection]) == [.deletedSeal: 1, .forgottenChannel: 1])
         #expect(try cell.keys("wal/") == [])
     }
 

@@ -10,6 +10,9 @@ package import Primitives
 package final class Fault: @unchecked Sendable {
     package enum Moment: CaseIterable, Sendable { case before, after }
     package private(set) var calls = 0
+    /// Requests that change a store, whether they succeeded or not.
+    package fileprivate(set) var puts = 0
+    package fileprivate(set) var deletes = 0
     package var failing: (call: Int, moment: Moment)?
     /// Whether nothing works any more once a call failed, until `failing` is nil: its caller died.
     package var isFatal = false
@@ -74,7 +77,8 @@ package struct FaultyStore: ObjectStore {
     package func put(
         _ key: String, _ body: [Bytes], ifAbsent: Bool
     ) async throws(StoreError) -> PutResult {
-        try await fault.onStore(await inner.put(key, body, ifAbsent: ifAbsent))
+        fault.puts += 1
+        return try await fault.onStore(await inner.put(key, body, ifAbsent: ifAbsent))
     }
     package func get(
         _ key: String, range: Range<Int>?
@@ -91,6 +95,7 @@ package struct FaultyStore: ObjectStore {
         try await fault.onStore(await inner.list(prefix: prefix, after: after, limit: limit))
     }
     package func delete(_ key: String) async throws(StoreError) {
+        fault.deletes += 1
         if fault.undeletable.contains(key) { throw StoreError(.denied, "scripted") }
         try await fault.onStore(await watchedDelete(key))
     }

@@ -217,8 +217,13 @@ package struct FaultyMetadata: HousekeepingStore {
     ) async throws(MetadataError) {
         try await fault.onMetadata(await inner.forgetLog(channel, below: end))
     }
-    package func forgetLog(_ channel: ChannelID) async throws(MetadataError) {
-        try await fault.onMetadata(await inner.forgetLog(channel))
+    package func forgetStreamlets(
+        of channel: ChannelID, limit: Int
+    ) async throws(MetadataError) -> Int {
+        try await fault.onMetadata(await inner.forgetStreamlets(of: channel, limit: limit))
+    }
+    package func forgetChannel(_ channel: ChannelID) async throws(MetadataError) -> Bool {
+        try await fault.onMetadata(await inner.forgetChannel(channel))
     }
     package func leases(prefix: String) async throws(MetadataError) -> [NamedLease] {
         try await fault.onMetadata(await inner.leases(prefix: prefix))

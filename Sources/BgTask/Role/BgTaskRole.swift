@@ -7,9 +7,9 @@ internal import Primitives
 /// One worker of a cell's background work.
 ///
 /// Each task's keys are cut into partitions, and each partition is worked on by whoever holds its
-/// lease in the metadata. Any number of workers share the work, and any may die at any step: what
-/// it left is found again by the next pass, for everything is marked before it is deleted, and
-/// forgotten after.
+/// lease in the metadata. Any number of workers share the work: who holds more leases than its
+/// share ends the passes under way, and lets go. Any may die at any step: what it left is found
+/// again by the next pass, for everything is marked before it is deleted, and forgotten after.
 ///
 /// Nothing that matters to a client waits for it, but for the space that garbage takes.
 package final class BgTaskRole {
@@ -17,6 +17,12 @@ package final class BgTaskRole {
     private let limits: BgTaskLimits
     private let pace: Pace
     private var posts: [Post] = []
+    private var crew: Crew
+    private var crewTimer: Timer?
+    /// Set when the look at the crew under way has ended.
+    private var looking: Signal<Void>?
+    /// How many leases this worker may hold; none before it saw the others.
+    private var share = 0
     private var isDraining = false
     private let actions: [Action: Counter]
     private let passes: [TaskKind: Counter]
@@ -35,6 +41,8 @@ package final class BgTaskRole {
         /// Set when the try to hold the lease under way has ended.
         var holding: Signal<Void>?
         var timer: Timer?
+        /// Another worker is to have it: no pass begins, and the lease goes after this one.
+        var isLeaving = false
 
         init(_ kind: TaskKind, _ partition: Partition, _ lease: TaskLease) {
             self.kind = kind
@@ -69,6 +77,8 @@ package final class BgTaskRole {
             "pass_failures_total", help: "Passes that ended before their time.")
         passSeconds = metrics.histogram("pass_seconds", help: "Duration of passes.")
         let holder = ID128(random: world.random).description
+        crew = Crew(
+            holder: holder, lease: limits.leaseNanoseconds, margin: limits.leaseMarginNanoseconds)
         for kind in TaskKind.allCases {
             let parts = kind.parts(limits.partitions)
             for part in 0..<parts {
@@ -91,6 +101,7 @@ package final class BgTaskRole {
     package private(set) var isReady = false
 
     package func start() {
+        beginLook()
         for post in posts {
             // Spread, so that the leases are not all renewed at once.
             let delay = world.random.within(0...(limits.leaseNanoseconds / 3))
@@ -102,19 +113,34 @@ package final class BgTaskRole {
     package func drain() async {
         isDraining = true
         isReady = false
+        crewTimer?.cancel()
         for post in posts {
             post.timer?.cancel()
-            await post.running?.wait()
-            // Else it might take back what is given up here.
-            await post.holding?.wait()
-            guard post.lease.isHeld(at: world.loop.now) else { continue }
-            post.lease.release()
-            do throws(MetadataError) {
-                try await world.metadata.releaseLease(post.lease.name, holder: post.lease.holder)
-            } catch {
-                // It passes by itself.
-                world.log.warning("lease_not_released", [("error", error.description)])
-            }
+            await release(post)
+        }
+        await looking?.wait()
+        if let seat = crew.held(at: world.loop.now) {
+            crew[seat].release()
+            await giveUp(crew[seat])
+        }
+    }
+
+    /// Once its pass has ended.
+    private func release(_ post: Post) async {
+        await post.running?.wait()
+        // Else it might take back what is given up here.
+        while let holding = post.holding { await holding.wait() }
+        guard post.lease.isHeld(at: world.loop.now) else { return }
+        post.lease.release()
+        await giveUp(post.lease)
+    }
+
+    private func giveUp(_ lease: TaskLease) async {
+        do throws(MetadataError) {
+            try await world.metadata.releaseLease(lease.name, holder: lease.holder)
+        } catch {
+            // It passes by itself.
+            world.log.warning("lease_not_released", [("error", error.description)])
         }
     }
 
@@ -140,6 +166,75 @@ package final class BgTaskRole {
         }
     }
 
+    // MARK: Sharing
+
+    private func beginLook() {
+        guard !isDraining else { return }
+        world.loop.spawn { [weak self] in await self?.look() }
+    }
+
+    /// Sees who else is there, is seen, and lets go of what is theirs.
+    private func look() async {
+        let ended = Signal<Void>()
+        looking = ended
+        do throws(MetadataError) {
+            try await meetCrew()
+            isReady = !isDraining
+        } catch {
+            world.log.warning("crew_not_seen", [("error", error.description)])
+        }
+        looking = nil
+        ended.set(())
+        guard !isDraining else { return }
+        shareOut()
+        crewTimer = world.loop.after(limits.leaseNanoseconds / 3) { [weak self] in
+            self?.beginLook()
+        }
+    }
+
+    private func meetCrew() async throws(MetadataError) {
+        let began = world.loop.now
+        let rows = try await world.metadata.leases(prefix: TaskLease.commonPrefix)
+        let ended = world.loop.now
+        let found = Dictionary(rows.map { ($0.name, $0) }) { a, _ in a }
+        for post in posts where !post.lease.isHeld(at: ended) && post.holding == nil {
+            post.lease.observe(other: found[post.lease.name], began: began, ended: ended)
+        }
+        crew.observe(found, began: began, ended: ended)
+        for seat in crew.wanted(at: ended) where !isDraining {
+            let began = world.loop.now
+            let (name, holder, stale) = (crew[seat].name, crew[seat].holder, crew[seat].stale)
+            let lease = try await world.metadata.holdLease(name, holder: holder, stale: stale)
+            crew[seat].observe(lease, began: began, ended: world.loop.now)
+            if lease.holder == holder { break }
+        }
+        share = crew.share(of: posts.count, at: world.loop.now)
+    }
+
+    private func shareOut() {
+        let now = world.loop.now
+        let held = posts.filter { $0.lease.isHeld(at: now) && !$0.isLeaving }
+        guard held.count > share else { return }
+        // Those that rest go first; apart from that, some of each task.
+        let order = held.sorted { a, b in
+            (a.running == nil ? 0 : 1, -a.partition.number)
+                < (b.running == nil ? 0 : 1, -b.partition.number)
+        }
+        for post in order.prefix(held.count - share) {
+            post.isLeaving = true
+            world.loop.spawn { [weak self] in
+                await self?.release(post)
+                post.isLeaving = false
+            }
+        }
+    }
+
+    /// Whether this worker may try for one more.
+    private var mayTake: Bool {
+        let now = world.loop.now
+        return posts.count { $0.lease.isHeld(at: now) || $0.holding != nil } < share
+    }
+
     // MARK: Turns
 
     private func begin(_ post: Post) {
@@ -148,10 +243,12 @@ package final class BgTaskRole {
     }
 
     private func turn(_ post: Post) async {
-        await holdLease(post)
+        if post.lease.isHeld(at: world.loop.now) || (!post.isLeaving && mayTake) {
+            await holdLease(post)
+        }
         guard !isDraining else { return }
         let now = world.loop.now
-        if post.lease.isHeld(at: now), post.running == nil, now >= post.dueAt {
+        if post.lease.isHeld(at: now), post.running == nil, now >= post.dueAt, !post.isLeaving {
             let running = Signal<Void>()
             post.running = running
             world.loop.spawn { [weak self] in
@@ -161,7 +258,7 @@ package final class BgTaskRole {
             }
         }
         var delay = limits.leaseNanoseconds / 3
-        if post.lease.isHeld(at: now), post.running == nil {
+        if post.lease.isHeld(at: now), post.running == nil, !post.isLeaving {
             delay = min(delay, max(post.dueAt - now, .milliseconds(100)))
         }
         post.timer = world.loop.after(delay) { [weak self] in self?.begin(post) }

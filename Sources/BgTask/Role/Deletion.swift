@@ -26,7 +26,7 @@ struct Deletion {
     func purgeStreams() async throws(TaskError) {
         let spent = Spent()
         try await pass.streams(.purge) { id throws(TaskError) in
-            if pass.isDryRun { return pass.tally.note(.purgedStream, "\(id)") }
+            if pass.isDryRun { return try await foretell(id) }
             var hasPushed = false
             while pass.goesOn {
                 let result = try await pass.asking { metadata throws(MetadataError) in
@@ -44,6 +44,17 @@ struct Deletion {
                 }
             }
         }
+    }
+
+    /// What comes next for a stream that is marked.
+    private func foretell(_ id: StreamID) async throws(TaskError) {
+        let lookup = try await pass.asking { metadata throws(MetadataError) in
+            try await metadata.stream(id)
+        }
+        guard let owner = lookup?.owner else { return pass.tally.note(.purgedStream, "\(id)") }
+        // A dead one's streams wait for recovery.
+        guard owner.channelIsActive else { return }
+        pass.tally.note(.pushedDeletion, "\(id) to channel \(owner.channel)")
     }
 
     /// Tells the stream's owner of the deletion; false if it could not be told, or did not close.
@@ -89,7 +100,7 @@ struct Deletion {
     }
 
     private func purge(_ basin: String) async throws(TaskError) {
-        if pass.isDryRun { return pass.tally.note(.purgedBasin, basin) }
+        if pass.isDryRun { return try await foretell(basin: basin) }
         while pass.goesOn {
             let result = try await pass.asking { metadata throws(MetadataError) in
                 try await metadata.purgeBasin(basin, limit: pass.limits.changeRows)
@@ -103,5 +114,22 @@ struct Deletion {
                 if marked < pass.limits.changeRows { return }
             }
         }
+    }
+    /// What comes next for a basin that is marked: its streams go first.
+    private func foretell(basin: String) async throws(TaskError) {
+        var (unmarked, after, hasStreams) = (0, "", false)
+        while true {
+            let from = after
+            let page = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.listStreams(
+                    basin: basin, prefix: "", startAfter: from, limit: 1_000)
+            }
+            hasStreams = hasStreams || !page.items.isEmpty
+            unmarked += page.items.count { $0.deletedMilliseconds == nil }
+            guard page.hasMore, let last = page.items.last else { break }
+            after = last.name
+        }
+        if !hasStreams { return pass.tally.note(.purgedBasin, basin) }
+        pass.tally.note(.deletedStream, "of basin \(basin)", count: unmarked)
     }
 }

@@ -48,7 +48,7 @@ struct LastWords {
             words.append((placement, state))
         }
         guard !words.isEmpty else { return }
-        try await put(words, heir: Self.heir(of: id))
+        if !pass.isDryRun { try await put(words, heir: Self.heir(of: id)) }
         for word in words { pass.tally.note(.keptState, "of \(word.placement.span.stream)") }
     }
 

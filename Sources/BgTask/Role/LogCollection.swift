@@ -11,8 +11,8 @@ internal import Primitives
 /// stride, and only below the flushed end: where recovery begins to look. A mark remembers the
 /// flushed end, and what lies below it goes once every plan that pointed into it has passed. Seals
 /// stay, so that a writer which comes back after a long pause finds its log ended; long after a
-/// channel was found retired nobody can come back, and the seal goes last of all. A chunk that
-/// cannot be deleted holds up its own log only.
+/// channel was found retired nobody can come back, and the seal goes last of all; then whatever the
+/// metadata keep of the channel. A chunk that cannot be deleted holds up its own log only.
 struct LogCollection {
     let pass: Pass
 
@@ -47,6 +47,10 @@ struct LogCollection {
             return pass.violation("log \(row.id) is garbage up to \(end), beyond its flushed end")
         }
         let isNewlyRetired = row.state == .retired && log.retiredAge == nil
+        if isNewlyRetired {
+            try await forgetStreamlets(of: row.id)
+            guard pass.goesOn else { return }
+        }
         if (log.mark == nil && row.flushedEnd > log.deletedEnd) || isNewlyRetired {
             pass.tally.note(.markedLog, "\(row.id)")
             if !pass.isDryRun {
@@ -123,6 +127,7 @@ struct LogCollection {
             }
             // The store's clock has to agree that it is old.
             guard let found else { continue }
+            guard pass.mayBeOld(found, stay) else { return }
             let now = try await pass.clock(of: bucket)
             if found.modifiedMilliseconds + stay + 1_000 > now { return }
         }
@@ -137,10 +142,31 @@ struct LogCollection {
             guard pass.goesOn else { return }
         }
         pass.tally.note(.deletedSeal, seal)
-        if pass.isDryRun { return }
+        if pass.isDryRun { return pass.tally.note(.forgottenChannel, "\(channel)") }
         for bucket in pass.world.buckets { try await pass.delete(seal, in: bucket) }
-        try await pass.asking { metadata throws(MetadataError) in
-            try await metadata.forgetLog(channel)
+        // What an earlier pass may have left.
+        try await forgetStreamlets(of: channel)
+        let isGone = try await pass.asking { metadata throws(MetadataError) in
+            try await metadata.forgetChannel(channel)
         }
+        if isGone { pass.tally.note(.forgottenChannel, "\(channel)") }
+    }
+
+    /// Nobody flushes for a retired channel, and so nobody asks whether a streamlet was closed.
+    private func forgetStreamlets(of channel: ChannelID) async throws(TaskError) {
+        let (what, limit) = ("of channel \(channel)", pass.limits.changeRows)
+        if pass.isDryRun {
+            let closed = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.streamlets(of: channel, [.closed])
+            }
+            return pass.tally.note(.forgottenStreamlet, what, count: closed.count)
+        }
+        var count = 0
+        repeat {
+            count = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.forgetStreamlets(of: channel, limit: limit)
+            }
+            pass.tally.note(.forgottenStreamlet, what, count: count)
+        } while count == limit && pass.goesOn
     }
 }

@@ -53,10 +53,11 @@ struct ObjectCollection {
         guard let bucket = pass.world.bucket(object.bucket) else {
             return pass.skipped("\(object.key): this worker knows no bucket \(object.bucket)")
         }
-        if pass.isDryRun { return pass.tally.note(.condemnedObject, object.key) }
         try await LastWords(pass: pass, bucket: bucket).keep(of: object.key)
-        _ = try await pass.asking { metadata throws(MetadataError) in
-            try await metadata.condemn(object, age: wait)
+        if !pass.isDryRun {
+            _ = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.condemn(object, age: wait)
+            }
         }
         pass.tally.note(.condemnedObject, object.key)
     }

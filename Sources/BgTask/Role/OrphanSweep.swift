@@ -10,33 +10,57 @@ internal import Primitives
 ///
 /// An orphan becomes garbage like any other, and is condemned before it is deleted. Should its
 /// flush still come, however late, it is refused, and done again with another object. Ages are told
-/// by the store's own clock.
+/// by the store's own clock; to read it takes a PUT, so that is done only once there is something
+/// that may have to go.
 struct OrphanSweep {
     let pass: Pass
+
+    /// One bucket's clock, as it stood when first asked: objects are that old at least.
+    private final class Clock {
+        private let pass: Pass
+        let bucket: Bucket
+        private var reading: UInt64?
+
+        init(_ pass: Pass, _ bucket: Bucket) {
+            self.pass = pass
+            self.bucket = bucket
+        }
+
+        func now() async throws(TaskError) -> UInt64 {
+            if let reading { return reading }
+            let now = try await pass.clock(of: bucket)
+            reading = now
+            return now
+        }
+    }
 
     func run() async throws(TaskError) {
         for bucket in pass.world.buckets {
             try await pass.attempt("bucket \(bucket.name)", of: "buckets") {
                 () throws(TaskError) in
-                let now = try await pass.clock(of: bucket)
+                let clock = Clock(pass, bucket)
                 try await pass.list(
                     LogKeys.allSegmentsPrefix, keys: pass.partition.segmentKeys, in: bucket
-                ) { objects throws(TaskError) in
-                    try await sweep(objects.filter { isOld($0, now) }, in: bucket)
-                }
-                if pass.partition.number == 0 { try await sweepProbes(in: bucket, now) }
+                ) { objects throws(TaskError) in try await sweep(objects, clock) }
+                if pass.partition.number == 0 { try await sweepProbes(clock) }
             }
         }
     }
 
-    private func isOld(_ object: ObjectInfo, _ now: UInt64) -> Bool {
-        let age = Pass.milliseconds(pass.limits.orphanNanoseconds)
-        if pass.limits.mutant == .orphanAgeIgnored { return true }
-        // A second more, as clocks that count in seconds differ by.
-        return object.modifiedMilliseconds + age + 1_000 <= now
+    private var wait: UInt64 { Pass.milliseconds(pass.limits.orphanNanoseconds) }
+
+    private func mayBeOld(_ object: ObjectInfo) -> Bool {
+        pass.limits.mutant == .orphanAgeIgnored || pass.mayBeOld(object, wait)
     }
 
-    private func sweep(_ objects: [ObjectInfo], in bucket: Bucket) async throws(TaskError) {
+    private func isOld(_ object: ObjectInfo, _ clock: Clock) async throws(TaskError) -> Bool {
+        if pass.limits.mutant == .orphanAgeIgnored { return true }
+        // A second more, as clocks that count in seconds differ by.
+        return object.modifiedMilliseconds + wait + 1_000 <= (try await clock.now())
+    }
+
+    private func sweep(_ all: [ObjectInfo], _ clock: Clock) async throws(TaskError) {
+        let (objects, bucket) = (all.filter(mayBeOld), clock.bucket)
         guard !objects.isEmpty else { return }
         let known = try await pass.asking { metadata throws(MetadataError) in
             try await metadata.knownObjects(objects.map(\.key), bucket: bucket.name)
@@ -48,14 +72,14 @@ struct OrphanSweep {
                 continue
             }
             try await pass.attempt(object.key, of: bucket.name) { () throws(TaskError) in
-                try await unlink(object, in: bucket)
+                try await unlink(object, clock)
             }
         }
     }
 
     /// Makes an object that nothing refers to garbage, unless it must stay.
-    private func unlink(_ object: ObjectInfo, in bucket: Bucket) async throws(TaskError) {
-        let words = LastWords(pass: pass, bucket: bucket)
+    private func unlink(_ object: ObjectInfo, _ clock: Clock) async throws(TaskError) {
+        let words = LastWords(pass: pass, bucket: clock.bucket)
         do throws(TaskError) {
             if try await words.mustStay(object.key, size: object.size) { return }
         } catch {
@@ -63,19 +87,22 @@ struct OrphanSweep {
             guard error.isGone else { throw error }
             return
         }
+        guard try await isOld(object, clock) else { return }
         if !pass.isDryRun {
             try await pass.asking { metadata throws(MetadataError) in
                 try await metadata.unlinkObject(
-                    StoredObject(bucket: bucket.name, key: object.key))
+                    StoredObject(bucket: clock.bucket.name, key: object.key))
             }
         }
         pass.tally.note(.unlinkedOrphan, object.key)
     }
 
-    private func sweepProbes(in bucket: Bucket, _ now: UInt64) async throws(TaskError) {
+    private func sweepProbes(_ clock: Clock) async throws(TaskError) {
+        let bucket = clock.bucket
         try await pass.list(storeProbesPrefix, in: bucket) { objects throws(TaskError) in
-            for object in objects where isOld(object, now) {
+            for object in objects where mayBeOld(object) {
                 try await pass.attempt(object.key, of: bucket.name) { () throws(TaskError) in
+                    guard try await isOld(object, clock) else { return }
                     if !pass.isDryRun { try await pass.delete(object.key, in: bucket) }
                     pass.tally.note(.deletedProbe, object.key)
                 }

@@ -22,6 +22,8 @@ package enum Action: String, Sendable, CaseIterable {
     case compactedSegment = "compacted_segment"
     case unlinkedOrphan = "unlinked_orphan"
     case deletedProbe = "deleted_probe"
+    case forgottenStreamlet = "forgotten_streamlet"
+    case forgottenChannel = "forgotten_channel"
     /// Something was found that the rules exclude; it was left alone.
     case violation
     /// Something could not be dealt with, and was passed over.
@@ -182,8 +184,16 @@ struct Pass {
         }
     }
 
+    /// Whether it is worth asking the bucket's clock if the object is `wait` milliseconds old. A
+    /// worker's own clock cannot tell; but one that is sound saves a PUT. One that is behind the
+    /// store's makes the object wait for as much longer.
+    func mayBeOld(_ object: ObjectInfo, _ wait: UInt64) -> Bool {
+        let (modified, now) = (object.modifiedMilliseconds, world.loop.wallMilliseconds)
+        return now < modified || now - modified >= wait / 2
+    }
+
     /// The time by the bucket's own clock, in milliseconds: what objects' ages are told by. It may
-    /// count in seconds.
+    /// count in seconds. Costs a PUT and a DELETE.
     func clock(of bucket: Bucket) async throws(TaskError) -> UInt64 {
         if isDryRun { return world.loop.wallMilliseconds }
         let key = "\(storeProbesPrefix)clock-\(ID128(random: world.random))"

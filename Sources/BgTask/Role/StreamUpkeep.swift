@@ -2,6 +2,7 @@
 
 internal import Metadata
 internal import Primitives
+internal import Records
 
 /// Unlinks what is trimmed, publishes what has expired, and deletes what is empty.
 ///
@@ -13,7 +14,10 @@ struct StreamUpkeep {
 
     func trim() async throws(TaskError) {
         try await pass.streams(.trim) { id throws(TaskError) in
-            if pass.isDryRun { return pass.tally.note(.unlinkedSegment, "of \(id)") }
+            if pass.isDryRun {
+                return pass.tally.note(
+                    .unlinkedSegment, "of \(id)", count: try await trimmedCount(id))
+            }
             var count = 0
             repeat {
                 count = try await pass.asking { metadata throws(MetadataError) in
@@ -21,6 +25,24 @@ struct StreamUpkeep {
                 }
                 pass.tally.note(.unlinkedSegment, "of \(id)", count: count)
             } while count == pass.limits.changeRows && pass.goesOn
+        }
+    }
+
+    /// How many segments lie wholly below the stream's trim point.
+    private func trimmedCount(_ id: StreamID) async throws(TaskError) -> Int {
+        var (count, next) = (0, SeqNum(0))
+        while true {
+            let start = next
+            let page = try await pass.asking { metadata throws(MetadataError) in
+                try await metadata.segments(
+                    of: id, from: .seqNum(start), limit: pass.limits.scanRows)
+            }
+            let trimPoint = page.lookup?.stream.state.trimPoint ?? 0
+            let trimmed = page.segments.prefix { $0.endSeqNum <= trimPoint }
+            count += trimmed.count
+            guard page.hasMore, trimmed.count == page.segments.count, let last = trimmed.last
+            else { return count }
+            next = last.endSeqNum
         }
     }
 

@@ -82,7 +82,7 @@ extension Action {
         case .keptState, .compactedSegment: "+"
         case .markedLog, .condemnedObject, .raisedTrimPoint, .pushedDeletion, .deletedStream: "~"
         case .deletedChunk, .deletedSeal, .deletedObject, .unlinkedSegment, .purgedStream,
-            .purgedBasin, .unlinkedOrphan, .deletedProbe:
+            .purgedBasin, .unlinkedOrphan, .deletedProbe, .forgottenStreamlet, .forgottenChannel:
             "-"
         case .violation, .skipped, .failed: "="
         }

@@ -4,7 +4,8 @@ internal import Primitives
 
 /// What background work there is.
 package enum TaskKind: String, Sendable, CaseIterable {
-    /// Deletes flushed chunks, each log from its beginning on, and in the end its seal.
+    /// Deletes flushed chunks, each log from its beginning on, in the end its seal, and then what
+    /// the metadata keep of its channel.
     case logCollection = "wal-gc"
     /// Deletes segment objects that no segment refers to any more.
     case objectCollection = "segment-gc"

@@ -24,6 +24,8 @@ struct TaskLease {
         "\(prefix)\(kind.rawValue)/\(part)-of-\(parts)"
     }
     static let prefix = "bgtask/"
+    /// Of the seats as well (`Crew`).
+    static let commonPrefix = "bgtask"
 
     init(name: String, holder: String, lease: Nanoseconds, margin: Nanoseconds) {
         precondition(lease > 0 && margin >= 0)
@@ -52,6 +54,13 @@ struct TaskLease {
             return
         }
         if began - sighting.since >= lease + margin { stale = found.renewals }
+    }
+
+    /// The lease as it was read, which renews nothing; nil if there is none yet.
+    mutating func observe(other found: NamedLease?, began: Nanoseconds, ended: Nanoseconds) {
+        guard found?.holder != holder else { return }
+        guard let found, let other = found.holder else { return lost() }
+        observe(Lease(holder: other, renewals: found.renewals), began: began, ended: ended)
     }
 
     /// The try failed: it says nothing about who holds the lease.

@@ -33,7 +33,10 @@ extension MemoryMetadata: CellTerms {
 
     package func setPlanWait(_ milliseconds: UInt64) async throws(MetadataError) {
         step { state in
-            state.terms.set(milliseconds, isNew: state.channels.isEmpty, now: now())
+            let isEmpty =
+                state.channels.isEmpty && state.housekeeping.garbage.isEmpty
+                && state.streams.values.allSatisfy(\.segments.isEmpty)
+            state.terms.set(milliseconds, isEmpty: isEmpty, now: now())
         }
     }
 }
@@ -50,11 +53,11 @@ struct MemoryTerms {
         return PlanWait(shortest: planWait, longest: planWait)
     }
 
-    mutating func set(_ wait: UInt64, isNew: Bool, now: UInt64) {
+    mutating func set(_ wait: UInt64, isEmpty: Bool, now: UInt64) {
         guard wait != planWait else { return }
         let believed = planWait(now: now)
         planWait = wait
-        guard !isNew else { return }
+        guard !isEmpty else { return }
         changing = PlanWait(
             shortest: min(believed.shortest, wait), longest: max(believed.longest, wait))
         since = now

@@ -82,8 +82,7 @@ package protocol HousekeepingStore: MetadataStore {
 
     // MARK: Logs
 
-    /// Channels whose number modulo `partitions` is `partition`, by id, without those whose log is
-    /// forgotten.
+    /// Channels whose number modulo `partitions` is `partition`, by id.
     func scanLogs(
         partition: Int, of partitions: Int, after: ChannelID?, limit: Int
     ) async throws(MetadataError) -> Scan<LogGarbage, ChannelID>
@@ -92,8 +91,15 @@ package protocol HousekeepingStore: MetadataStore {
     func markLog(_ channel: ChannelID) async throws(MetadataError)
     /// Chunks below `end` are deleted, `end` being at or below the mark, which goes with it.
     func forgetLog(_ channel: ChannelID, below end: ChunkIndex) async throws(MetadataError)
-    /// Nothing is left of the log of a retired channel.
-    func forgetLog(_ channel: ChannelID) async throws(MetadataError)
+    /// Takes up to `limit` closed streamlets of a retired channel away: nobody flushes for it any
+    /// more. Answers how many.
+    func forgetStreamlets(
+        of channel: ChannelID, limit: Int
+    ) async throws(MetadataError) -> Int
+    /// Nothing is left of the log of a retired channel: takes all away that is kept of it. True if
+    /// it is gone, now or since an earlier call; false if it is not retired, or has more streamlets
+    /// than go at once.
+    func forgetChannel(_ channel: ChannelID) async throws(MetadataError) -> Bool
 
     // MARK: Leases
 

@@ -107,8 +107,17 @@ extension MemoryMetadata: HousekeepingStore {
         step { $0.forgetLog(channel, below: end) }
     }
 
-    package func forgetLog(_ channel: ChannelID) async throws(MetadataError) {
-        step { $0.forgetLog(channel) }
+    package func forgetStreamlets(
+        of channel: ChannelID, limit: Int
+    ) async throws(MetadataError) -> Int {
+        step { state in
+            guard state.channels[channel]?.state == .retired else { return 0 }
+            return state.forgetStreamlets(of: channel, [.closed], limit: limit)
+        }
+    }
+
+    package func forgetChannel(_ channel: ChannelID) async throws(MetadataError) -> Bool {
+        step { $0.forgetChannel(channel) }
     }
 
     // MARK: Leases

@@ -74,8 +74,9 @@ extension MemoryState {
         if let owner = held.flatMap(owner) { return .owned(owner) }
         let tail = entry.stream.state.tail.seqNum
         let streamlet = Streamlet(
-            stream: id, number: StreamletNumber(entry.tenures.count), channel: channel, start: tail,
+            stream: id, number: entry.streamletCount, channel: channel, start: tail,
             end: nil, state: .open)
+        streams[id]?.streamletCount += 1
         streams[id]?.tenures.append(Tenure(streamlet: streamlet, flushedEnd: tail))
         return .claimed(streamlet.number, entry.stream)
     }
@@ -87,7 +88,8 @@ extension MemoryState {
             return .channelNotActive
         }
         let misfit = flush.parts.first { !applies($0, channel.id) }
-        if let misfit, !flush.parts.allSatisfy({ isRepeated($0, channel.id) }) {
+        let bringsNothing = flush.parts.allSatisfy { isRepeated($0, channel.id) }
+        if let misfit, !bringsNothing {
             return .notContiguous(misfit.stream)
         }
         if let sealedAt = channel.sealedAt, flush.flushedEnd > sealedAt {
@@ -95,6 +97,9 @@ extension MemoryState {
         }
         if misfit == nil {
             try refuseCondemned(flush.parts.flatMap(\.segments))
+            if !flush.isRecovery && !bringsNothing {
+                forgetStreamlets(of: channel.id, [.closed], limit: Flush.forgottenMax)
+            }
             for part in flush.parts { apply(part) }
         }
         channels[channel.id]?.flushedEnd = max(channel.flushedEnd, flush.flushedEnd)
@@ -125,8 +130,9 @@ extension MemoryState {
     }
 
     private mutating func apply(_ part: Flush.Part) {
-        guard var entry = streams[part.stream] else { return }
-        let index = Int(part.streamlet)
+        guard var entry = streams[part.stream],
+            let index = entry.tenures.firstIndex(where: { $0.streamlet.number == part.streamlet })
+        else { return }
         entry.tenures[index].flushedEnd = part.state.tail.seqNum
         if part.closes {
             entry.tenures[index].streamlet.state = .closed

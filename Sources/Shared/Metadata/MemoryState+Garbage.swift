@@ -77,7 +77,6 @@ extension MemoryState {
         let rows = channels.values.filter { row in
             row.id.number % UInt64(partitions) == UInt64(partition)
                 && (after.map { row.id > $0 } ?? true)
-                && !(housekeeping.logs[row.id]?.isGone ?? false)
         }.sorted { $0.id < $1.id }.prefix(limit)
         let items = rows.map { row in
             let entry = housekeeping.logs[row.id] ?? .init()
@@ -109,8 +108,29 @@ extension MemoryState {
         housekeeping.logs[id] = entry
     }
 
-    mutating func forgetLog(_ id: ChannelID) {
-        if channels[id]?.state == .retired { housekeeping.logs[id, default: .init()].isGone = true }
+    /// Answers how many went.
+    @discardableResult
+    mutating func forgetStreamlets(
+        of channel: ChannelID, _ states: Set<StreamletState>, limit: Int
+    ) -> Int {
+        let gone = streamlets(of: channel, states).prefix(limit)
+        for streamlet in gone {
+            streams[streamlet.stream]?.tenures.removeAll {
+                $0.streamlet.number == streamlet.number
+            }
+        }
+        return gone.count
+    }
+
+    mutating func forgetChannel(_ id: ChannelID) -> Bool {
+        guard let row = channels[id] else { return true }
+        guard row.state == .retired else { return false }
+        forgetStreamlets(of: id, [.closed, .aborted], limit: Flush.forgottenMax)
+        guard streamlets(of: id, Set(StreamletState.allCases)).isEmpty else { return false }
+        channels[id] = nil
+        unsureMilliseconds[id] = nil
+        housekeeping.logs[id] = nil
+        return true
     }
 
     // MARK: Leases

@@ -27,7 +27,6 @@ struct HousekeepingState {
         var deletedEnd: ChunkIndex = 0
         var mark: (end: ChunkIndex, since: UInt64)?
         var retiredSince: UInt64?
-        var isGone = false
     }
 
     var created: [SegmentName: UInt64] = [:]

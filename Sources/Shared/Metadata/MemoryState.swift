@@ -14,6 +14,8 @@ struct MemoryState {
     struct StreamEntry {
         var stream: Stream
         var creationKey: String?
+        /// The next streamlet's number: one is never used again, whatever becomes of its row.
+        var streamletCount: StreamletNumber = 0
         /// By number.
         var tenures: [Tenure] = []
         /// By position.

@@ -92,7 +92,7 @@ package protocol MetadataStore: Sendable {
         of channel: ChannelID, _ states: Set<StreamletState>
     ) async throws(MetadataError) -> [Streamlet]
     /// The latest `limit` streamlets of a stream, by number, the highest first: of those below
-    /// number `before`, if that is given.
+    /// number `before`, if that is given. Closed ones are forgotten after a while.
     func streamlets(
         of stream: StreamID, before: StreamletNumber?, limit: Int
     ) async throws(MetadataError) -> [Streamlet]
@@ -214,6 +214,10 @@ package enum ClaimResult: Sendable, Equatable {
 /// is `sealed` and the flush is its recoverer's: every streamlet is contiguous (`from` equals the
 /// stored flushed end), its segments are inserted, the stream's state moves forward by position,
 /// closing streamlets close with their end, and the channel's `flushedEnd` moves forward.
+///
+/// A channel asks for a flush only once its last one is answered. So a flush of its own that brings
+/// something takes the rows of streamlets away that earlier ones closed, `forgottenMax` at most:
+/// nobody asks for those again.
 package struct Flush: Sendable, Equatable {
     package struct Part: Sendable, Equatable {
         package var stream: StreamID
@@ -243,6 +247,7 @@ package struct Flush: Sendable, Equatable {
     package var parts: [Part]
     /// The channel's `flushedEnd` after; never less than before.
     package var flushedEnd: ChunkIndex
+    package static let forgottenMax = 1_000
 
     package init(channel: ChannelID, isRecovery: Bool, parts: [Part], flushedEnd: ChunkIndex) {
         self.channel = channel

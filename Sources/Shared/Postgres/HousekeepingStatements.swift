@@ -174,7 +174,7 @@ extension Statement {
             CASE WHEN l.retired_milliseconds IS NOT NULL
                 THEN millrace.age(l.retired_milliseconds) END, c.unsure_milliseconds
         FROM millrace.channel c LEFT JOIN millrace.log_garbage l ON l.channel = c.id
-        WHERE c.id > $1 AND c.id % $2 = $3 AND NOT coalesce(l.is_gone, false)
+        WHERE c.id > $1 AND c.id % $2 = $3
         ORDER BY c.id LIMIT $4
         """)
 
@@ -208,13 +208,16 @@ extension Statement {
         WHERE channel = $1 AND $2 <= marked_end
         """)
 
-    static let forgetLog = Statement(
-        "forget_log",
+    static let forgetStreamlets = Statement(
+        "forget_streamlets",
         """
-        INSERT INTO millrace.log_garbage (channel, is_gone)
-        SELECT id, true FROM millrace.channel WHERE id = $1 AND state = 'retired'
-        ON CONFLICT (channel) DO UPDATE SET is_gone = true
+        SELECT coalesce((
+            SELECT millrace.forget_streamlets(id, ARRAY['closed'], $2) FROM millrace.channel
+            WHERE id = $1 AND state = 'retired'), 0)
         """)
+
+    static let forgetChannel = Statement(
+        "forget_channel", "SELECT millrace.forget_channel($1)")
 
     // MARK: Leases
 

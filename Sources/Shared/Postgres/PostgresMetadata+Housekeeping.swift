@@ -178,8 +178,16 @@ extension PostgresMetadata: HousekeepingStore {
         _ = try await ask(.forgetLogBelow, [key(channel), String(end)], writes: .guarded)
     }
 
-    package func forgetLog(_ channel: ChannelID) async throws(MetadataError) {
-        _ = try await ask(.forgetLog, [key(channel)], writes: .guarded)
+    package func forgetStreamlets(
+        of channel: ChannelID, limit: Int
+    ) async throws(MetadataError) -> Int {
+        var row = try await one(.forgetStreamlets, [key(channel), String(limit)])
+        return try row.number()
+    }
+
+    package func forgetChannel(_ channel: ChannelID) async throws(MetadataError) -> Bool {
+        var row = try await one(.forgetChannel, [key(channel)])
+        return try row.flag()
     }
 
     // MARK: Leases

@@ -27,7 +27,7 @@ extension Ledger {
     func leftovers(sealsToo: Bool) async -> [String] {
         var left: [String] = []
         let channels = await channels()
-        for row in channels where row.state != .retired {
+        for row in channels where row.state != .retired || sealsToo {
             left.append("channel \(row.id) is \(row.state)")
         }
         let ends = Dictionary(uniqueKeysWithValues: channels.map { ($0.id, $0.sealedAt ?? 0) })

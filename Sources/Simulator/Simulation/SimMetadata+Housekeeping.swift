@@ -156,10 +156,18 @@ extension SimMetadata: HousekeepingStore {
         }
     }
 
-    package func forgetLog(_ channel: ChannelID) async throws(MetadataError) {
+    package func forgetStreamlets(
+        of channel: ChannelID, limit: Int
+    ) async throws(MetadataError) -> Int {
+        try await perform(mayHaveEffect: true) { store throws(MetadataError) in
+            try await store.forgetStreamlets(of: channel, limit: limit)
+        }
+    }
+
+    package func forgetChannel(_ channel: ChannelID) async throws(MetadataError) -> Bool {
         try await perform(mayHaveEffect: true) { [ledger] store throws(MetadataError) in
             await ledger?.willForgetLog(channel)
-            try await store.forgetLog(channel)
+            return try await store.forgetChannel(channel)
         }
     }
 

@@ -63,21 +63,20 @@ TRAILER = 24
 
 def check_logs(keys, missing, leaked):
     """Of logs nothing may be left but seals, and what came in behind a seal too late to count."""
-    channels = rows(
-        "SELECT c.id, c.state, c.flushed_end, c.sealed_at, coalesce(l.is_gone, false)"
-        " FROM millrace.channel c LEFT JOIN millrace.log_garbage l ON l.channel = c.id")
+    channels = rows("SELECT id, state, flushed_end, sealed_at FROM millrace.channel")
     by_id = {int(c[0]): c for c in channels}
     seals = 0
     for key in keys:
         channel, index = (int(part) for part in key.split("/")[1:])
-        _, state, flushed, sealed, gone = by_id.get(channel, (0, "unknown", "0", "", "t"))
-        if sealed and index == int(sealed) and gone == "f":
+        _, state, flushed, sealed = by_id.get(channel, (0, "unknown", "0", ""))
+        if sealed and index == int(sealed):
             seals += 1
-        elif not sealed or index < int(sealed) or gone == "t":
+        elif not sealed or index < int(sealed):
             leaked.append("%s of a log that is %s, flushed up to %s" % (key, state, flushed))
-    for identifier, state, _, sealed, gone in channels:
+    for identifier, state, _, sealed in channels:
         key = "wal/%020d/%020d" % (int(identifier), int(sealed or 0))
-        if sealed and gone == "f" and key not in keys:
+        # A channel's row goes last, when nothing is left of its log.
+        if sealed and key not in keys:
             missing.append("the seal " + key)
         if state not in ("active", "retired") and "--stopped" not in sys.argv:
             leaked.append("channel %s is %s" % (identifier, state))
@@ -127,11 +126,23 @@ def check_rows(leaked):
          " (SELECT FROM millrace.segment s WHERE s.object = g.object)"),
         ("marks", "SELECT channel FROM millrace.log_garbage WHERE marked_end IS NOT NULL"),
         ("empty streams", "SELECT stream FROM millrace.empty_stream"),
+        ("closed streamlets of what is retired", "SELECT t.stream || ' ' || t.number"
+         " FROM millrace.streamlet t JOIN millrace.channel c ON c.id = t.channel"
+         " WHERE t.state = 'closed' AND c.state = 'retired'"),
+        # Of a channel that lives, those that its last flush closed are left: one statement's.
+        ("channels with many closed streamlets", "SELECT channel FROM millrace.streamlet"
+         " WHERE state = 'closed' GROUP BY channel HAVING count(*) > 256"),
     ]:
+        if name.endswith("retired") and "--stopped" in sys.argv:
+            continue
         found = rows(query)
         leaked += ["%s: %s" % (name, row[0]) for row in found]
         garbage += len(found) if name == "garbage" else 0
     return garbage
+
+
+def row_count(table):
+    return int(rows("SELECT count(*) FROM millrace." + table)[0][0])
 
 
 def count(bucket):
@@ -152,9 +163,10 @@ def count(bucket):
     print(json.dumps({
         "objects": len(keys), "segment_objects": objects, "last_words": words,
         "silent_streams": silent, "seals": seals, "missing": len(missing), "leaked": len(leaked),
-        "garbage": garbage, "streams": int(rows("SELECT count(*) FROM millrace.stream")[0][0]),
-        "segments": int(rows("SELECT count(*) FROM millrace.segment")[0][0]),
-        "refused_names": int(rows("SELECT count(*) FROM millrace.garbage WHERE is_gone")[0][0]),
+        "garbage": garbage, "streams": row_count("stream"), "segments": row_count("segment"),
+        "streamlets": row_count("streamlet"), "channels": row_count("channel"),
+        "logs": row_count("log_garbage"), "cacheys": row_count("cachey"),
+        "leases": row_count("lease"), "refused_names": row_count("garbage WHERE is_gone"),
     }, sort_keys=True))
 
 

@@ -12,7 +12,7 @@ struct Migration: Sendable {
     /// All of them, in the order of their numbers, which may have gaps.
     static let all = [
         migration0001, migration0002, migration0003, migration0010, migration0020, migration0021,
-        migration0025, migration0030,
+        migration0025, migration0030, migration0031,
     ]
 
     var checksum: UInt32 {
