@@ -61,12 +61,14 @@ start_cell() {
         MILLRACE_ADMIN_LISTEN=127.0.0.1:$((port + 40)) MILLRACE_CACHEY_PORT=$((port + 110)) \
         "$BIN/cop" serve >"$folder/log" 2>&1 &
     cop=$!
-    for _ in $(seq 300); do
+    # A disk may be busy for a while with what the cell before left behind.
+    for _ in $(seq 600); do
         kill -0 "$cop" 2>/dev/null || { tail -20 "$folder/log" >&2; say "cop ended"; exit 1; }
         if curl -fsS -m 1 "http://$endpoint/health" >/dev/null 2>&1; then return; fi
         sleep 0.1
     done
-    say "the cell did not become ready"
+    tail -20 "$folder/log" >&2
+    say "the cell did not become ready within a minute"
     exit 1
 }
 
