@@ -139,7 +139,7 @@ import Testing
         #expect(found[4] == ["seg is left over", "seg is unlinked garbage"])
         #expect(found[5] == ["seg is condemned garbage"])
         #expect(found[6] == [])
-        #expect(found[7] == ["\(log)1 is left over"])
+        #expect(found[7] == ["channel 1 is retired", "\(log)1 is left over"])
     }
 
     /// With all of it trimmed, one object still says where a stream ends.

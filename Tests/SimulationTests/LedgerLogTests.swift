@@ -119,7 +119,7 @@ import Testing
             try await yard.retire(tenure, tail: 0, end: 0)
             await yard.wait(Self.sealNanoseconds)
             if !isLeft { try await yard.store.delete(LogKeys.chunk(tenure.channel, 0)) }
-            try await yard.metadata.forgetLog(tenure.channel)
+            _ = try await yard.metadata.forgetChannel(tenure.channel)
         }
     }
 
