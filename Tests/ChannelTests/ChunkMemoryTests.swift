@@ -47,8 +47,10 @@ import Testing
             let copies = lengths.map { bytes($0) }
             let batches = copies.map { append($0) }
             let header = bytes(ChunkHeader.byteCount)
+            var object = [header]
+            memory.endChunk(of: &object)
             return Built(
-                batches: batches, copies: copies, object: memory.endChunk(header: header),
+                batches: batches, copies: copies, object: object,
                 expected: ([header] + copies).joined())
         }
     }

@@ -47,7 +47,7 @@ private func makeStreamlet(
         #expect(try !place(["3"], in: &records, &memory, a, chunk: 4))
         #expect(try place(["x"], in: &records, &memory, b, chunk: 4))
         #expect(try !place(["4"], in: &records, &memory, a, chunk: 4))
-        let taken = records.take()
+        let taken = records.taken()
         #expect(records.isEmpty && taken.fragments.count == 2)
         let first = taken.fragments[0]
         #expect(first.streamlet === a && first.whole.count == 4 && first.endSeqNum == 4)
@@ -95,12 +95,12 @@ private func makeStreamlet(
         var object = builder.finish()
         if isAsAdded {
             #expect(object.count == 2)
-            object.replaceSubrange(0..<1, with: memory.endChunk(header: object[0]))
+            memory.endChunk(of: &object)
             #expect(object.count == 3, "in two slabs, and the index")
         }
         let chunk = try Chunk(object.joined())
         for entry in chunk.entries { try entry.checkRecords(chunk.fragment(entry)) }
-        let taken = records.take()
+        let taken = records.taken()
         for (slot, streamlet) in streamlets.enumerated() {
             let entries = chunk.entries.filter { $0.stream == streamlet.id }
             var extents: [ChunkRecords.Extent] = []
@@ -179,7 +179,7 @@ private func makeStreamlet(
         var records = ChunkRecords()
         let a = makeStreamlet(1)
         #expect(try place(["1"], in: &records, &memory, a, chunk: 0))
-        let first = records.take()
+        let first = records.taken()
         #expect(try place(["2"], in: &records, &memory, a, chunk: 3))
         #expect(first.fragments[0].previous == nil)
         #expect(records.fragments[0].previous?.chunk == 0)
@@ -188,6 +188,12 @@ private func makeStreamlet(
 }
 
 extension ChunkRecords {
+    fileprivate mutating func taken() -> ChunkRecords {
+        var taken = ChunkRecords()
+        move(to: &taken)
+        return taken
+    }
+
     fileprivate func batches(of slot: Int) -> [OpenStreamlet.Batch] {
         var found: [OpenStreamlet.Batch] = []
         forEachBatch(of: slot) { found.append($0) }

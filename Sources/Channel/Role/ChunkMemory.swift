@@ -94,14 +94,18 @@ struct ChunkMemory {
         return used
     }
 
-    /// Ends the open chunk, and returns it, with its header: all that was reserved, in that order.
-    mutating func endChunk(header: Bytes) -> [Bytes] {
-        precondition(header.count == ChunkHeader.byteCount, "there is room for a header")
+    /// In how many parts the open chunk lies here.
+    var partCount: Int { pieces.count + 1 }
+
+    /// Ends the open chunk: puts its parts into `object`, whose first one so far is the header and
+    /// comes to stand in front of all that was reserved.
+    mutating func endChunk(of object: inout [Bytes]) {
+        precondition(object[0].count == ChunkHeader.byteCount, "there is room for a header")
         let first = pieces.first.map { ($0.slab, $0.range.lowerBound) } ?? (slab, begin)
-        header.copy(to: first.0.storage.base + first.1)
-        let parts = pieces.map { $0.slab.bytes($0.range) } + [slab.bytes(begin..<used)]
+        object[0].copy(to: first.0.storage.base + first.1)
+        object[0] = slab.bytes(begin..<used)
+        for piece in pieces.reversed() { object.insert(piece.slab.bytes(piece.range), at: 0) }
         forgetChunk()
-        return parts
     }
 
     /// Ends the open chunk, whose object is put together elsewhere.

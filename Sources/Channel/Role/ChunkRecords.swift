@@ -280,11 +280,8 @@ struct ChunkRecords {
 
     // MARK: Memory
 
-    /// What was gathered, in arrays of about that size: those of `spare`, which is empty, if they
-    /// are. This is empty again, and keeps its room.
-    mutating func take(reusing spare: consuming ChunkRecords? = nil) -> ChunkRecords {
-        var taken = ChunkRecords()
-        if let spare, spare.isAsWide(as: self) { taken = spare }
+    /// Moves what was gathered to `taken`, which is empty. This is empty then, and keeps its room.
+    mutating func move(to taken: inout ChunkRecords) {
         // A copy of the elements: as wide as they are, not as the room for them.
         taken.fragments.reserveCapacity(fragments.count)
         taken.fragments.append(contentsOf: fragments)
@@ -294,11 +291,10 @@ struct ChunkRecords {
         taken.stretches.append(contentsOf: stretches)
         taken.states = states
         reset()
-        return taken
     }
 
     /// Whether its arrays hold what `other` has, and waste little.
-    private func isAsWide(as other: ChunkRecords) -> Bool {
+    func isAsWide(as other: ChunkRecords) -> Bool {
         func fits(_ room: Int, _ count: Int) -> Bool { room >= count && room <= 2 * count + 16 }
         return fits(fragments.capacity, other.fragments.count)
             && fits(batches.capacity, other.batches.count)

@@ -292,10 +292,10 @@ final class LogWriter {
         let putID = ID128(random: world.random)
         let body = build(index, putID)
         putIDs[index] = putID
+        var records = takeSpare()
+        open.records.move(to: &records)
         retained.append(
-            RetainedChunk(
-                index: index, bytes: open.bytes, closedAt: now,
-                records: open.records.take(reusing: takeSpare())))
+            RetainedChunk(index: index, bytes: open.bytes, closedAt: now, records: records))
         retainedBytes += open.bytes
         evict()
         replies.close()
@@ -315,7 +315,8 @@ final class LogWriter {
                 kind: .chunk, channel: channel, index: index, putID: putID, storageClass: 0,
                 createdMilliseconds: world.loop.wallMilliseconds),
             fragmentCount: open.records.extentCount(layout) + open.unannounced.count,
-            sliceCount: open.records.sliceCount + open.unannounced.count)
+            sliceCount: open.unannounced.count
+                + (layout == .asAdded ? memory.partCount : open.records.sliceCount))
         open.records.place(layout, in: &builder)
         for streamlet in open.unannounced {
             let payload = OpenPayload(
@@ -329,7 +330,7 @@ final class LogWriter {
         let bytes = builder.byteCount
         var object = builder.finish()
         switch layout {
-        case .asAdded: object.replaceSubrange(0..<1, with: memory.endChunk(header: object[0]))
+        case .asAdded: memory.endChunk(of: &object)
         case .byFragment: memory.forgetChunk()
         }
         precondition(byteCount(object) == bytes, "the object is what its index says")
@@ -415,10 +416,13 @@ final class LogWriter {
         evict()
     }
 
-    private func takeSpare() -> ChunkRecords? {
-        let spare = spares.popLast()
-        if let spare { spareBytes -= spare.capacityBytes }
-        return spare
+    /// Empty, with room for the open chunk's records if there is such a one.
+    private func takeSpare() -> ChunkRecords {
+        guard let bytes = spares.last?.capacityBytes else { return ChunkRecords() }
+        spareBytes -= bytes
+        let fits = spares[spares.count - 1].isAsWide(as: open.records)
+        let spare = spares.removeLast()
+        return fits ? spare : ChunkRecords()
     }
 
     private func evict() {
@@ -476,8 +480,7 @@ final class LogWriter {
         try records(of: place.chunk)?.forEachBatch(of: Int(place.slot), body)
     }
 
-    /// Calls `body` with the runs of bytes of the fragment at a place, as
-    /// `ChunkRecords.forEachRun`.
+    /// Calls `body` with the runs of bytes of the fragment at a place: `ChunkRecords.forEachRun`.
     func forEachRun(
         _ place: FragmentPlace, above trimPoint: SeqNum, _ body: (Bytes) -> Void
     ) {
