@@ -243,6 +243,54 @@ extension PostgresMetadata {
         }
     }
 
+    /// Nobody waits for anybody in a ring, and each row goes once.
+    @Test func forgettingAndPurgingAgree() async throws {
+        try await TestDatabase.with(options) { store, _ in
+            try await store.addBasin()
+            for round in 0..<6 as Range<UInt64> {
+                let channel = try await store.registerChannel(registration)
+                let ids = (round * 100)..<(round * 100 + 40)
+                for low in ids {
+                    _ = try await store.addStream(low, name: "s\(low)")
+                    _ = try await store.claim(streamID(low), channel: channel)
+                }
+                try await store.resignChannel(channel)
+                #expect(try await store.publishSeal(channel, sealedAt: 1, flushedEnd: 0))
+                let parts = ids.map { low in
+                    var part = emptyPart(streamID(low))
+                    part.closes = true
+                    return part
+                }
+                let flush = Flush(channel: channel, isRecovery: true, parts: parts, flushedEnd: 1)
+                #expect(try await store.flush(flush) == .done)
+                #expect(try await store.retireChannel(channel))
+                try await store.markLog(channel)
+                let forgotten = try await withThrowingTaskGroup(of: Int.self) { group in
+                    for low in ids where low % 2 == 0 {
+                        group.addTask {
+                            _ = try await store.deleteStream(basin: "basin-one", name: "s\(low)")
+                            _ = try await store.purgeStream(streamID(low), limit: 10)
+                            return 0
+                        }
+                    }
+                    for _ in 0..<8 {
+                        group.addTask { try await store.forgetStreamlets(of: channel, limit: 7) }
+                        group.addTask {
+                            _ = try await store.forgetChannel(channel)
+                            return 0
+                        }
+                    }
+                    return try await group.reduce(0, +)
+                }
+                #expect(forgotten <= ids.count)
+                #expect(try await store.forgetChannel(channel))
+                #expect(try await store.channel(channel) == nil)
+                #expect(try await store.stream(streamID(round * 100 + 1)) != nil)
+                #expect(try await store.stream(streamID(round * 100)) == nil)
+            }
+        }
+    }
+
     /// A prepared streamlet cannot be made by any operation yet: the row is put in by hand.
     @Test func lateFlushCannotUndoItsSuccessor() async throws {
         try await TestDatabase.with(options) { store, database in
