@@ -48,7 +48,10 @@ final class OpenFile: Sendable {
         _ path: String, in directory: OpenFile? = nil, flags: Int32, mode: mode_t = 0o600
     ) throws(FolderError) {
         while true {
-            let opened = openat(directory?.descriptor ?? AT_FDCWD, path, flags | O_CLOEXEC, mode)
+            // A string that is passed as it is would be copied to the heap.
+            let opened = path.withCString {
+                openat(directory?.descriptor ?? AT_FDCWD, $0, flags | O_CLOEXEC, mode)
+            }
             if opened >= 0 {
                 descriptor = opened
                 return

@@ -125,6 +125,7 @@ final class Outlet {
     private let channel: any Channel
     private let copiesAll: Bool
 
+    private static let partsKept = 16
     /// Bytes of one buffer: the grain in which progress is seen.
     private static let bufferBytesMax = 256 << 10
 
@@ -138,20 +139,21 @@ final class Outlet {
     }
 
     func add(_ parts: [Bytes]) {
-        let count = byteCount(parts)
-        if unsentBytes == 0 { takenAt = loop.now }
-        unsentBytes += count
-        collected += count
-        if self.parts.isEmpty { self.parts = parts } else { self.parts += parts }
+        for part in parts { add(part) }
     }
 
-    func add(_ part: Bytes) { add([part]) }
+    func add(_ part: Bytes) {
+        if unsentBytes == 0 { takenAt = loop.now }
+        unsentBytes += part.count
+        collected += part.count
+        parts.append(part)
+    }
 
     /// Sends what was collected, through `context`.
     func flush(_ context: ChannelHandlerContext) {
         guard collected > 0 else { return }
-        let parts = self.parts
-        self.parts = []
+        var parts: [Bytes] = []
+        swap(&parts, &self.parts)
         var left = collected
         collected = 0
         // Small buffers are accounted for together, with the last of them.
@@ -164,6 +166,11 @@ final class Outlet {
             let isTold = left == 0 || untold >= Self.bufferBytesMax
             context.write(NIOAny(buffer), promise: isTold ? promise(untold) : nil)
             if isTold { untold = 0 }
+        }
+        // The array is used again, unless it is long.
+        if self.parts.isEmpty, parts.capacity <= Self.partsKept {
+            parts.removeAll(keepingCapacity: true)
+            swap(&parts, &self.parts)
         }
         context.flush()
     }
