@@ -172,7 +172,7 @@ final class AppendPipe {
         let start = openRun.count
         let wanted = max(start + room + following + following / 8, 4 * start)
         openCapacity = min(wanted, start + room + Self.runBytesMax)
-        var larger = ByteWriter(capacity: openCapacity)
+        var larger = ByteWriter(into: path.runMemory.take(openCapacity))
         larger.write(openRun.finish())
         openRun = larger
     }

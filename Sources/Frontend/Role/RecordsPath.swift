@@ -20,6 +20,7 @@ final class DataPath {
     let codec = Codec()
     private(set) lazy var hub = FollowHub(self)
     let responses: ResponseBudget
+    var runMemory = RunMemory()
     private var sweepTimer: Timer?
     private var sweepsAt: Nanoseconds = 0
     private var isWakeDue = false

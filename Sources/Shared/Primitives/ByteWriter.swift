@@ -17,6 +17,10 @@ public struct ByteWriter {
         storage = capacity > 0 ? ByteStorage.make(capacity: capacity) : ByteStorage.none
     }
 
+    /// Begins at the start of `storage`, which nobody else refers to.
+    @inlinable
+    public init(into storage: ByteStorage) { self.storage = storage }
+
     /// Makes room for `more` bytes and returns where they go. The caller then calls `advance`.
     @inlinable
     @inline(__always)

@@ -139,14 +139,23 @@ final class Outlet {
     }
 
     func add(_ parts: [Bytes]) {
-        for part in parts { add(part) }
+        guard self.parts.isEmpty, parts.count > self.parts.capacity else {
+            for part in parts { add(part) }
+            return
+        }
+        count(byteCount(parts))
+        self.parts = parts
     }
 
     func add(_ part: Bytes) {
-        if unsentBytes == 0 { takenAt = loop.now }
-        unsentBytes += part.count
-        collected += part.count
+        count(part.count)
         parts.append(part)
+    }
+
+    private func count(_ bytes: Int) {
+        if unsentBytes == 0 { takenAt = loop.now }
+        unsentBytes += bytes
+        collected += bytes
     }
 
     /// Sends what was collected, through `context`.
