@@ -34,8 +34,8 @@ begin() { # PART VARIABLE=… COMMAND
 export SECONDS_EACH=0.5 MEBIBYTES=2 STREAMLETS=200 FLUSH_SECONDS=1 MALLOCS_SAMPLE=997
 begin load ONLY=append,latency,read,follow,resident,machine,peers "$here/run.sh"
 # Records are flushed and streams closed so soon that a moment is enough for a cell to be idle.
-begin fresh ONLY=puts,idle,streamlets TASK_SECONDS=1 IDLE_SECONDS=3 SETTLE=15 \
-    MILLRACE_FLUSH_AGE=1s MILLRACE_DORMANCY=1s MILLRACE_TASK_LEASE=3s "$here/run.sh"
+begin fresh ONLY=puts,idle,streamlets TASK_SECONDS=1 IDLE_SECONDS=8 SETTLE=60 \
+    MILLRACE_FLUSH_AGE=1s MILLRACE_DORMANCY=1s MILLRACE_TASK_LEASE=10s "$here/run.sh"
 begin allocations ONLY=allocations "$here/run.sh"
 begin soak MINUTES=0.3 FLAT=no "$here/soak.sh"
 failed=

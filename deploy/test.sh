@@ -44,7 +44,8 @@ status=0
 swift build --build-tests "${flags[@]}" || status=$?
 if [ $status = 0 ]; then
     # One after the other: some tests bound how long a call may take.
-    swift test --skip-build --no-parallel "${flags[@]}" --xunit-output "$scratch/tests.xml" "$@" || status=$?
+    swift test --skip-build --no-parallel "${flags[@]}" --xunit-output "$scratch/tests.xml" "$@" 2>&1 |
+        tee "$scratch/tests.log" || status=$?
 fi
 if [ $status = 0 ] && [ $# = 0 ]; then
     Benchmarks/smoke.sh "${flags[@]}" || status=$?
@@ -57,5 +58,11 @@ if [ -f "$report" ]; then
     echo "tests run: $(grep -o "<testcase " "$report" | wc -l); on Postgres: $(uses postgres);" \
         "on S3: $(uses s3); on whole cells: $(uses cell)"
     if grep -q "<failure" "$report"; then status=1; fi
+fi
+# Hundreds of lines may lie behind a failure: what failed is told once more, last.
+if [ $status != 0 ] && [ -f "$scratch/tests.log" ]; then
+    awk '/^✘ .* recorded an issue/ { shown = 1; print; next }
+        shown && /^↳/ { print; next }
+        { shown = 0 }' "$scratch/tests.log" | uniq | head -n 40
 fi
 exit $status

@@ -187,7 +187,7 @@ import Testing
                     if round == 0 {
                         for number in 0..<20 { tier.keep(key(number), page(1_000, of: 20_000)) }
                     }
-                    for _ in 0..<2_000 where tier.pageCount < 20 || !tier.isIdle {
+                    for _ in 0..<60_000 where tier.pageCount < 20 || !tier.isIdle {
                         await loop.sleep(.milliseconds(1))
                     }
                     for number in 0..<20 {

@@ -76,6 +76,7 @@ struct AccessTests {
             // Two channels and the cachey.
             for offset in [1, 2, 81] {
                 let address = "127.0.0.1:\(cell.ports.rpc + offset)"
+                try waitUntil("\(address) is taken") { !Ports.isFree(cell.ports.rpc + offset) }
                 func comes(_ roots: String, _ certificate: String, _ key: String, _ isIn: String)
                     throws
                 {

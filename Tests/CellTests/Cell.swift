@@ -199,12 +199,25 @@ final class Cell {
 
     /// The output of `cop` with a command, in words for people.
     func say(_ words: String...) throws -> String {
-        try Program.run(Self.product("cop"), words, environment)
+        try command(words)
     }
 
     /// The output of `cop` with a command.
     func ask(_ words: String...) throws -> String {
-        try Program.run(Self.product("cop"), words + ["--output", "json"], environment)
+        try command(words + ["--output", "json"])
+    }
+
+    /// Commands give Postgres some seconds, which may be too few while a machine stands still.
+    private func command(_ words: [String]) throws -> String {
+        let end = ContinuousClock.now + .seconds(30)
+        while true {
+            do {
+                return try Program.run(Self.product("cop"), words, environment)
+            } catch let error as CellError {
+                guard error.description.contains("cop: unavailable"), ContinuousClock.now < end
+                else { throw error }
+            }
+        }
     }
 
     /// The channel that owns a stream, and its RPC port.

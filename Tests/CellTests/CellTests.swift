@@ -121,7 +121,7 @@ struct CellTests {
                     cell.endpoint(1), try cell.token(), "--again", "--pid",
                     "\(try cell.processID(port: cell.ports.frontends))",
                 ] + options)
-            let said = try checks.finish(within: 250)
+            let said = try checks.finish(within: 280)
             #expect(said.contains(" 0 failed"), "\(said)")
             // Whoever reads the log must see it.
             if !said.contains(" 0 at the second try") { print(said) }

@@ -29,7 +29,9 @@ struct RPCSocketsTests {
         ) { try body($0, folder) }
     }
 
-    private func check(_ cell: Cell, _ folder: String) {
+    private func check(_ cell: Cell, _ folder: String) throws {
+        // A cell is ready before its cachey is.
+        try waitUntil("all listen") { Self.names.allSatisfy { mode("\(folder)/\($0)") != nil } }
         #expect(mode(folder) == S_IFDIR | 0o700)
         for name in Self.names { #expect(mode("\(folder)/\(name)") == S_IFSOCK | 0o600) }
         for offset in [1, 2, 81] { #expect(Ports.isFree(cell.ports.rpc + offset)) }
@@ -39,7 +41,7 @@ struct RPCSocketsTests {
         try withSockets { cell, folder in
             let load = try cell.script("load.py", ["3000"])
             try load.waitFor("LOADED load-0")
-            check(cell, folder)
+            try check(cell, folder)
             let victim = try cell.place(of: "load-0")
             #expect(victim.address.hasPrefix("unix:\(folder)/channel-"))
             #expect(try cell.ask("list-channels").contains(victim.address))
@@ -55,7 +57,7 @@ struct RPCSocketsTests {
                 try cell.ask("list-channels").contains(victim.address)
             }
             #expect(try cell.processID(address: victim.address) != id)
-            check(cell, folder)
+            try check(cell, folder)
 
             // Nothing is left by those that drain, and what the others leave hinders nobody.
             try cell.stop()
@@ -66,7 +68,7 @@ struct RPCSocketsTests {
             #expect(mode("\(folder)/channel-1") != nil)
             try cell.start()
             try cell.runScript("verify.py", "socket", "2000")
-            check(cell, folder)
+            try check(cell, folder)
         }
     }
 
@@ -79,7 +81,7 @@ struct RPCSocketsTests {
             ]
         }) { cell, folder in
             try cell.runScript("follow.py", "mutual", "2000")
-            check(cell, folder)
+            try check(cell, folder)
         }
     }
 

@@ -220,7 +220,8 @@ private struct StoredObject {
         for case let path as String in FileManager.default.enumerator(atPath: folder.path)
             ?? FileManager.DirectoryEnumerator()
         where path.hasSuffix("@") {
-            let bytes = try Data(contentsOf: folder.appending(path: path))
+            // What a process tries the store with as it starts is gone soon.
+            guard let bytes = try? Data(contentsOf: folder.appending(path: path)) else { continue }
             if bytes.count > largest?.bytes.count ?? 0 {
                 largest = StoredObject(key: String(path.dropLast()), bytes: bytes)
             }

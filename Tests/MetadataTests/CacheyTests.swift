@@ -56,7 +56,7 @@ extension Conformance {
         #expect(cells[0] == cells[1])
         let other = try await TestDatabase.empty()
         try PostgresMetadata.migrate(conninfo: other.conninfo)
-        let metadata = PostgresMetadata(conninfo: other.conninfo)
+        let metadata = PostgresMetadata(conninfo: other.conninfo, options: .patient)
         let tenure = try await metadata.registerCachey(
             CacheyRegistration(zone: "z", address: "a:1"))
         #expect(tenure.cell != cells[0])

@@ -22,7 +22,7 @@ package struct TestDatabase: Sendable {
 
     /// Runs `body` against a migrated database and removes it afterwards.
     package static func with(
-        _ options: PostgresOptions = PostgresOptions(),
+        _ options: PostgresOptions = .patient,
         _ body: (PostgresMetadata, TestDatabase) async throws -> Void
     ) async throws {
         let database = try await migrated()
@@ -43,7 +43,9 @@ package struct TestDatabase: Sendable {
     }
 
     /// A driver for statements that no operation offers.
-    package func driver() -> PostgresDriver { PostgresDriver(conninfo: conninfo) }
+    package func driver() -> PostgresDriver {
+        PostgresDriver(conninfo: conninfo, options: .patient)
+    }
 
     // MARK: The server
 
@@ -72,9 +74,8 @@ package struct TestDatabase: Sendable {
     }
 
     private static func administer(_ sql: String) async throws {
-        var options = PostgresOptions()
+        var options = PostgresOptions.patient
         options.connectionsMax = 1
-        options.statementNanosecondsMax = .seconds(60)
         let driver = PostgresDriver(conninfo: try server(), options: options)
         defer { driver.stop() }
         _ = try await driver.execute(Statement("administer", sql), [])
@@ -83,6 +84,18 @@ package struct TestDatabase: Sendable {
     private static func server() throws -> String {
         guard let value = getenv("MILLRACE_TEST_POSTGRES") else { throw MissingServer() }
         return String(cString: value)
+    }
+}
+
+extension PostgresOptions {
+    /// For tests that are not about limits of time: a machine that stands still for some seconds
+    /// fails none of them.
+    package static var patient: PostgresOptions {
+        var options = PostgresOptions()
+        options.connectNanosecondsMax = .seconds(60)
+        options.statementNanosecondsMax = .seconds(60)
+        options.operationNanosecondsMax = .seconds(60)
+        return options
     }
 }
 

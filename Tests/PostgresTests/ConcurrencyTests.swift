@@ -30,7 +30,7 @@ extension PostgresMetadata {
 /// What only many callers at once can break.
 @Suite(.serialized) struct ConcurrencyTests {
     private var options: PostgresOptions {
-        var options = PostgresOptions()
+        var options = PostgresOptions.patient
         options.connectionsMax = 16
         return options
     }
@@ -40,9 +40,8 @@ extension PostgresMetadata {
         try await TestDatabase.with(options) { store, database in
             let object = StoredObject(bucket: "main", key: "seg/10/a")
             try await store.unlinkObject(object)
-            var one = PostgresOptions()
+            var one = PostgresOptions.patient
             one.connectionsMax = 1
-            one.statementNanosecondsMax = .seconds(30)
             let (slow, watcher) = (
                 PostgresDriver(conninfo: database.conninfo, options: one),
                 PostgresDriver(conninfo: database.conninfo, options: one)

@@ -7,6 +7,18 @@ import Primitives
 import Testing
 
 private let sleepLong = Statement("sleep_long", "SELECT pg_sleep(30)")
+private let sleeping = Statement(
+    "sleeping",
+    """
+    SELECT 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event = 'PgSleep'
+    """)
+private let killSleeping = Statement(
+    "kill_sleeping",
+    """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event = 'PgSleep'
+    """)
 private let one = Statement("one", "SELECT 1, NULL, $1::text")
 
 /// The failure of `body`; records an issue if it succeeds.
@@ -77,15 +89,15 @@ private func failure<Value>(
     @Test func deadlineEndsAStatementAndOnlyThat() async throws {
         let database = try await TestDatabase.empty()
         let driver = database.driver()
-        let clock = ContinuousClock()
-        let begin = clock.now
+        _ = try await driver.execute(one, ["x"])
+        let begin = ContinuousClock.now
         async let slow = failure {
-            try await driver.execute(sleepLong, [], within: .milliseconds(300))
+            try await driver.execute(sleepLong, [], within: .seconds(2))
         }
         for _ in 0..<20 { _ = try await driver.execute(one, ["x"]) }
         let failed = await slow
         #expect(failed?.kind == .unavailable && failed?.outcomeUnknown == true)
-        #expect(clock.now - begin < .seconds(2))
+        #expect(ContinuousClock.now - begin < .seconds(20), "less than it would sleep")
         _ = try await driver.execute(one, ["x"])
         driver.stop()
         try await database.drop()
@@ -93,20 +105,23 @@ private func failure<Value>(
 
     @Test func waitingStatementEndsWithoutDoubt() async throws {
         let database = try await TestDatabase.empty()
-        var options = PostgresOptions()
+        var options = PostgresOptions.patient
         options.connectionsMax = 1
         options.queuedMax = 2
         let driver = PostgresDriver(conninfo: database.conninfo, options: options)
+        let watcher = database.driver()
         _ = try await driver.execute(one, ["x"])
-        async let running = failure {
-            try await driver.execute(sleepLong, [], within: .milliseconds(600))
+        async let running = failure { try await driver.execute(sleepLong, []) }
+        let begin = ContinuousClock.now
+        while try await watcher.execute(sleeping, []).count == 0 {
+            try #require(ContinuousClock.now - begin < .seconds(60))
         }
         // Two wait behind it, and what comes beyond is refused at once.
         let failures = await withTaskGroup(of: PostgresFailure?.self) { group in
             for _ in 0..<12 {
                 group.addTask {
                     await failure {
-                        try await driver.execute(sleepLong, [], within: .milliseconds(200))
+                        try await driver.execute(sleepLong, [], within: .milliseconds(500))
                     }
                 }
             }
@@ -114,11 +129,13 @@ private func failure<Value>(
         }
         #expect(failures.allSatisfy { $0?.kind == .unavailable })
         #expect(failures.contains { $0?.message.contains("too many") == true })
-        // One of all was sent, whichever came first.
-        let last = await running
-        #expect((failures + [last]).count { $0?.outcomeUnknown == true } >= 1)
+        // Only what was sent may have been done.
+        #expect(failures.allSatisfy { $0?.outcomeUnknown == false })
+        _ = try await watcher.execute(killSleeping, [])
+        #expect(await running?.outcomeUnknown == true)
         _ = try await driver.execute(one, ["x"])
         driver.stop()
+        watcher.stop()
         try await database.drop()
     }
 
@@ -143,7 +160,8 @@ private func failure<Value>(
 
     /// The first of two servers takes connections and is silent.
     @Test func aSilentServerIsPassedOver() async throws {
-        let silent = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let kind = SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue
+        let silent = socket(AF_INET, Int32(kind), 0)
         defer { close(silent) }
         #expect(listen(silent, 16) == 0)
         var address = sockaddr_in()
@@ -157,17 +175,23 @@ private func failure<Value>(
         let rest = words.filter { !$0.hasPrefix("host=") }.joined(separator: " ")
         let conninfo =
             "host=127.0.0.1,\(host) port=\(UInt16(bigEndian: address.sin_port)),5432 \(rest)"
-        var options = PostgresOptions()
-        options.connectNanosecondsMax = .milliseconds(300)
+        var options = PostgresOptions.patient
+        options.connectNanosecondsMax = .seconds(2)
         let driver = PostgresDriver(conninfo: conninfo, options: options)
         #expect(try await driver.execute(one, ["x"])[0, 2] == "x")
+        func isTried() -> Bool {
+            let taken = accept(silent, nil, nil)
+            if taken >= 0 { close(taken) }
+            return taken >= 0
+        }
+        #expect(isTried())
+        while isTried() {}
         // Those that come later begin where it answered.
-        let begin = ContinuousClock.now
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<4 { group.addTask { _ = try await driver.execute(one, ["x"]) } }
             try await group.waitForAll()
         }
-        #expect(ContinuousClock.now - begin < .milliseconds(250))
+        #expect(!isTried())
         driver.stop()
         try await database.drop()
     }
@@ -177,13 +201,10 @@ private func failure<Value>(
         let driver = database.driver()
         let killer = database.driver()
         async let victim = failure { try await driver.execute(sleepLong, []) }
-        let kill = Statement(
-            "kill",
-            """
-            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event = 'PgSleep'
-            """)
-        while try await killer.execute(kill, []).count == 0 {}
+        let begin = ContinuousClock.now
+        while try await killer.execute(killSleeping, []).count == 0 {
+            try #require(ContinuousClock.now - begin < .seconds(60))
+        }
         let failed = await victim
         #expect(failed?.kind == .unavailable && failed?.outcomeUnknown == true)
         #expect(failed?.message.hasPrefix("57P01") == true)
@@ -221,13 +242,12 @@ private func failure<Value>(
 
     @Test func silentServerEndsByDeadline() async throws {
         let listener = try SilentListener()
-        var options = PostgresOptions()
+        var options = PostgresOptions.patient
         options.connectNanosecondsMax = .milliseconds(200)
         let driver = PostgresDriver(
             conninfo: "host=127.0.0.1 port=\(listener.port) user=x dbname=x sslmode=disable",
             options: options)
-        let clock = ContinuousClock()
-        let begin = clock.now
+        let begin = ContinuousClock.now
         let failures = await withTaskGroup(of: PostgresFailure?.self) { group in
             for _ in 0..<10 {
                 group.addTask {
@@ -239,7 +259,7 @@ private func failure<Value>(
             return await group.reduce(into: []) { $0.append($1) }
         }
         #expect(failures.allSatisfy { $0?.kind == .unavailable && $0?.outcomeUnknown == false })
-        #expect(clock.now - begin < .seconds(3))
+        #expect(ContinuousClock.now - begin < .seconds(30))
         driver.stop()
     }
 }

@@ -150,8 +150,8 @@ import Transport
 
     @Test func slowClientsAreCutOff() async throws {
         var settings = HTTPSettings()
-        settings.headTimeout = .seconds(1)
-        settings.bodyTimeout = .seconds(1)
+        settings.headTimeout = .seconds(3)
+        settings.bodyTimeout = .seconds(3)
         try await withSite(settings) { loop, _, address, server in
             let silent = try await RawClient(loop, address)
             let head = try await RawClient(loop, address)
@@ -204,6 +204,7 @@ import Transport
             client.send("POST /stall HTTP/1.1\r\ncontent-length: 100000000\r\n\r\n")
             let piece = Bytes([UInt8](repeating: 1, count: 1_000_000))
             for _ in 0..<100 { client.send(piece) }
+            try #require(await eventually(loop) { site.held.count == 1 })
             await loop.sleep(.milliseconds(200))
             #expect(site.bodyBytes == 0)
             #expect(client.link.unsentBytes > 50_000_000)
@@ -251,8 +252,8 @@ import Transport
 
     @Test func pipelinedRequestsWaitUntilTheClientTakesItsAnswers() async throws {
         var settings = HTTPSettings()
-        settings.headTimeout = .seconds(1)
-        settings.keepAliveTimeout = .seconds(1)
+        settings.headTimeout = .seconds(3)
+        settings.keepAliveTimeout = .seconds(3)
         let unsentBytesLow = settings.unsentBytesLow
         try await withSite(settings) { loop, site, address, _ in
             let client = try await RawClient(loop, address)
@@ -261,7 +262,7 @@ import Transport
             client.send(String(repeating: request, count: 200))
             #expect(await eventually(loop) { !site.requests.isEmpty })
             // Longer than a client may be idle, or take for a head: this one waits for neither.
-            await loop.sleep(.milliseconds(2_500))
+            await loop.sleep(.seconds(7))
             #expect(site.requests.count < 100)
             #expect(site.unsentMost <= unsentBytesLow + 201_000)
             client.link.setReading(true)
@@ -277,7 +278,8 @@ import Transport
             client.send("GET /hang HTTP/1.1\r\nhost: h\r\n\r\n")
             #expect(await eventually(loop) { site.held.count == 1 })
             client.send(String(repeating: Self.hello, count: 1_500))
-            await loop.sleep(.milliseconds(200))
+            #expect(await eventually(loop) { client.link.unsentBytes == 0 })
+            await loop.sleep(.milliseconds(500))
             site.reply(site.held[0], "first")
             #expect(await eventually(loop) { client.isClosed })
             #expect(client.text.hasSuffix("\r\nconnection: close\r\n\r\nfirst"))

@@ -247,7 +247,7 @@ import Testing
                 try #require(await eventually(loop) { site.bodyBytes == sent })
                 if round == 40 { grown = residentBytes() }
             }
-            #expect(residentBytes() - grown < 4 << 20)
+            #expect(residentBytes() - grown < 24 << 20)
         }
     }
 

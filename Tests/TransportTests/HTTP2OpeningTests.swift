@@ -61,7 +61,10 @@ import Transport
                 client.send(0, 0, stream, Bytes(utf8: "abc"))
             }
             #expect(
-                await eventually(loop) { streams.prefix(10).allSatisfy { client.data($0) == 3 } })
+                await eventually(loop) {
+                    streams.prefix(10).allSatisfy { client.data($0) == 3 }
+                        && streams.suffix(5).allSatisfy { client.has(3, $0) }
+                })
             for stream in streams.suffix(5) {
                 let reset = client.frames.first { $0.kind == 3 && $0.stream == stream }
                 #expect(reset?.payload == Self.refused)

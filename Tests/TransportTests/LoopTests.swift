@@ -24,9 +24,9 @@ func onLoop<Value: Sendable>(_ body: @escaping @Sendable (NIOLoop) async throws 
     return try result.get()
 }
 
-/// Waits until `condition` holds, for ten seconds at most.
+/// Waits until `condition` holds, for a minute at most.
 func eventually(
-    _ loop: NIOLoop, within limit: Nanoseconds = .seconds(10), _ condition: () -> Bool
+    _ loop: NIOLoop, within limit: Nanoseconds = .seconds(60), _ condition: () -> Bool
 ) async -> Bool {
     let end = loop.now + limit
     while !condition() {
@@ -42,7 +42,7 @@ func eventually(
             #expect(loop.isCurrent)
             await loop.sleep(.milliseconds(1))
             #expect(loop.isCurrent)
-            let value = await loop.withDeadline(.seconds(5)) {
+            let value = await loop.withDeadline(.seconds(60)) {
                 await loop.sleep(.milliseconds(1))
                 return loop.isCurrent
             }

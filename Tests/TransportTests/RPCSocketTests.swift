@@ -80,7 +80,7 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
             }
             call.onEnd = { status, _ in done.set(status) }
             fill()
-            #expect(await loop.withDeadline(.seconds(30)) { await done.wait() } == .ok)
+            #expect(await loop.withDeadline(.seconds(120)) { await done.wait() } == .ok)
             #expect(returned == 100_000_000)
             #expect(most <= 100_000)
             client.close()
@@ -110,7 +110,7 @@ private func client(_ loop: NIOLoop, _ network: NIONetwork) -> RPCClient {
             let server = RPCServer(
                 network: network, loop: loop, identity: channel, service: Echo())
             let address = try await server.listen(place.address())
-            let link = try await network.connect(address, timeout: .seconds(1))
+            let link = try await network.connect(address, timeout: .seconds(60))
             let log = LinkLog()
             link.handler = log
             link.write([Bytes(utf8: "GET / HTTP/1.1\r\nhost: x\r\n\r\n")])

@@ -131,7 +131,7 @@ final class RawClient: LinkHandler {
     var onBytes: ((Bytes) -> Void)?
 
     init(_ loop: NIOLoop, _ address: String) async throws {
-        link = try await NIONetwork(loop: loop).connect(address, timeout: .seconds(2))
+        link = try await NIONetwork(loop: loop).connect(address, timeout: .seconds(60))
         link.handler = self
     }
 

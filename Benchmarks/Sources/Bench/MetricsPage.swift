@@ -83,7 +83,7 @@ struct MetricsPage {
         let poller = Poller()
         poller.add(page)
         do {
-            try poller.wait("metrics", seconds: 2) { page.isOver }
+            try poller.wait("metrics", seconds: 30) { page.isOver }
         } catch { return nil }
         return page.text
     }

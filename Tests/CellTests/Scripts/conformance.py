@@ -36,7 +36,7 @@ def arguments():
 
 
 # So many checks may need a second try before that is a failure of its own.
-AGAIN_MAX = 2
+AGAIN_MAX = 4
 
 
 class Run:
@@ -48,9 +48,9 @@ class Run:
         # Those that passed at the second try only.
         self.again = []
 
-    async def one(self, name, function):
+    async def one(self, name, function, slow):
         start = time.monotonic()
-        limit = asyncio.timeout(400 if self.options.slow else 60)
+        limit = asyncio.timeout(max(110, 3 * self.options.dormancy) if slow else 60)
         try:
             async with limit:
                 await function(self.cell)
@@ -59,7 +59,7 @@ class Run:
         except Exception as error:
             problem = "it did not end in time" if limit.expired() else explain(error)
         if problem is not None:
-            self.failed.append((name, function))
+            self.failed.append((name, function, slow))
             print("FAILED %s: %s" % (name, problem), flush=True)
         elif self.options.verbose:
             print("passed %s (%.1f s)" % (name, time.monotonic() - start), flush=True)
@@ -73,21 +73,21 @@ class Run:
         wanted.sort(key=lambda c: not c[2])
         gate = asyncio.Semaphore(self.options.jobs)
 
-        async def gated(name, function):
+        async def gated(name, function, slow):
             async with gate:
-                await self.one(name, function)
+                await self.one(name, function, slow)
 
-        await asyncio.gather(*(gated(name, function) for name, function, slow, last in wanted
+        await asyncio.gather(*(gated(name, function, slow) for name, function, slow, last in wanted
                                if not last))
-        for name, function, _, last in wanted:
+        for name, function, slow, last in wanted:
             if last:
-                await self.one(name, function)
+                await self.one(name, function, slow)
         if self.options.again:
             again, self.failed = self.failed, []
-            for name, function in again:
+            for name, function, slow in again:
                 print("once more: %s" % name, flush=True)
                 passed = self.passed
-                await self.one(name, function)
+                await self.one(name, function, slow)
                 if self.passed > passed:
                     self.again.append(name)
 

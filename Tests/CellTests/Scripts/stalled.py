@@ -161,7 +161,7 @@ async def clients(options):
         start = time.monotonic()
         await asyncio.wait_for(read_all(stream, after, size), 60)
         took = time.monotonic() - start
-        await asyncio.wait_for(other.bodies(b"alive"), 5)
+        await asyncio.wait_for(other.bodies(b"alive"), 30)
     grown = (watch.most[options.pid] - usual) / MIB
     held = watch.gauge_most / MIB
     evicted = await gauge(cell, "read_evictions_total")

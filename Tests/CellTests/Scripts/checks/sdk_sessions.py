@@ -28,7 +28,7 @@ async def caught_up(session, timeout=10):
     tail = await asyncio.wait_for(session.caught_up(), timeout)
     # A heartbeat follows at once, and the client forgets to close if it comes at that moment:
     # before Python 3.12, `wait_for` loses such a cancellation.
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1.5)
     return tail
 
 
