@@ -3,6 +3,7 @@
 
     audit.py plant    puts an object there that no row names, as a flush that died would
     audit.py count    says what is MISSING and what is LEAKED, and how much of all there is
+    audit.py closed STREAM   of the channel that closed this stream: how many it has closed
 
 Nothing of the cell is asked. The store is walked (a folder) or listed (S3); what is legitimate
 follows from the rows and from the objects' own directories.
@@ -49,13 +50,14 @@ def plant(bucket):
 
 
 def spans(body):
-    """(stream, start, end) of each segment in an object's directory."""
+    """(stream, start, end, has a state) of each segment in an object's directory."""
     count = struct.unpack_from("<I", body, len(body) - TRAILER + 8)[0]
     start = len(body) - TRAILER - 80 * count
     for entry in range(count):
         at = start + 80 * entry
         first, end = struct.unpack_from("<QQ", body, at + 16)
-        yield "%016x%016x" % struct.unpack_from("<QQ", body, at), first, end
+        stream = "%016x%016x" % struct.unpack_from("<QQ", body, at)
+        yield stream, first, end, body[at + 72] & 1 == 1
 
 
 TRAILER = 24
@@ -88,7 +90,10 @@ def named_objects():
 
 
 def check_segments(bucket, keys, before, missing, leaked):
-    """Every object a row names is there; every other is the last word of a stream that lives."""
+    """Every object a row names is there; every other is the last word of a stream that lives.
+
+    A stream is silent while no row names a segment that ends where it does; then its last word is
+    in some object, which may have others' records."""
     named = named_objects()
     missing += ["the object " + key for key in sorted((before & named) - keys)]
     tails = dict(rows(
@@ -96,20 +101,24 @@ def check_segments(bucket, keys, before, missing, leaked):
         " WHERE s.deleted_milliseconds IS NULL AND s.tail_seq_num > 0 AND NOT EXISTS ("
         "SELECT FROM millrace.segment g WHERE g.stream = s.id"
         " AND g.end_seq_num = s.tail_seq_num)"))
-    words = 0
-    for key in sorted(keys - named - before):
+    words, told = 0, set()
+    for key in sorted(keys):
         body = bucket.get(key)
         # Between the listing and now it went.
         if body is None:
             continue
         entries = list(spans(body))
-        is_word = all(first == end for _, first, end in entries) and any(
-            tails.get(stream) == str(end) for stream, _, end in entries)
-        if is_word:
+        here = {stream for stream, _, end, has_state in entries
+                if has_state and tails.get(stream) == str(end)}
+        told |= here
+        if key in named | before:
+            continue
+        if here and all(first == end for _, first, end, _ in entries):
             words += 1
         else:
             leaked.append("%s, %d bytes" % (key, len(body)))
-    return len(named), words, len(tails)
+    return {"segment_objects": len(named), "last_words": words, "silent_streams": len(tails),
+            "untold_streams": len(tails.keys() - told)}
 
 
 def check_rows(leaked):
@@ -154,21 +163,29 @@ def count(bucket):
     logs = {key for key in keys if key.startswith("wal/")}
     segments = {key for key in keys if key.startswith("seg/")}
     seals = check_logs(logs, missing, leaked)
-    objects, words, silent = check_segments(bucket, segments, before, missing, leaked)
+    counts = check_segments(bucket, segments, before, missing, leaked)
     leaked += sorted(keys - logs - segments)
     for what in missing:
         print("MISSING", what)
     for what in leaked:
         print("LEAKED", what)
     print(json.dumps({
-        "objects": len(keys), "segment_objects": objects, "last_words": words,
-        "silent_streams": silent, "seals": seals, "missing": len(missing), "leaked": len(leaked),
-        "garbage": garbage, "streams": row_count("stream"), "segments": row_count("segment"),
+        "objects": len(keys), **counts, "seals": seals, "missing": len(missing),
+        "leaked": len(leaked), "garbage": garbage, "streams": row_count("stream"),
+        "segments": row_count("segment"),
         "streamlets": row_count("streamlet"), "channels": row_count("channel"),
         "logs": row_count("log_garbage"), "cacheys": row_count("cachey"),
         "leases": row_count("lease"), "refused_names": row_count("garbage WHERE is_gone"),
     }, sort_keys=True))
 
 
+def closed(_):
+    print(rows(
+        "SELECT count(*) FROM millrace.streamlet WHERE state = 'closed' AND channel = ("
+        "SELECT t.channel FROM millrace.streamlet t JOIN millrace.stream s ON s.id = t.stream"
+        " WHERE s.name = '%s' AND t.state = 'closed'"
+        " ORDER BY t.number DESC LIMIT 1)" % sys.argv[2])[0][0])
+
+
 if __name__ == "__main__":
-    {"plant": plant, "count": count}[sys.argv[1]](open_bucket(os.environ))
+    {"plant": plant, "count": count, "closed": closed}[sys.argv[1]](open_bucket(os.environ))
