@@ -5,6 +5,7 @@ import ObjectStorage
 import Observability
 import Primitives
 import RPC
+import Synchronization
 import TestSupport
 import Testing
 
@@ -223,6 +224,11 @@ private final class CacheyCalls: CallClient {
 }
 
 @Suite struct ReadFetcherTests {
+    private final class Told: Sendable {
+        let events = Mutex<[String]>([])
+        var failures: Int { events.withLock { $0.count { $0 == "cachey_failed" } } }
+    }
+
     private final class Bench {
         let loop = ManualLoop()
         let registry = MemoryMetadata { 1 }
@@ -230,6 +236,8 @@ private final class CacheyCalls: CallClient {
         let second = MemoryStore()
         let calls: CacheyCalls
         let fetcher: ReadFetcher
+        /// What was logged.
+        let told = Told()
         var isRenewing = true
         /// What cacheys tell of themselves, by address.
         var loads: [String: CacheyLoad] = [:]
@@ -243,7 +251,10 @@ private final class CacheyCalls: CallClient {
             let all = [Bucket(name: "b", store: store), Bucket(name: "c", store: second)]
             let world = FrontendWorld(
                 loop: loop, metadata: registry, calls: calls,
-                buckets: Array(all.prefix(buckets)), random: .seeded(1), log: .silent,
+                buckets: Array(all.prefix(buckets)), random: .seeded(1),
+                log: EventLog(level: .info) { [told] _, event, _ in
+                    told.events.withLock { $0.append(event) }
+                },
                 metrics: Metrics(role: "frontend"), cacheys: withRegistry ? registry : nil)
             var limits = FrontendLimits(rootToken: nil)
             limits.pageBytes = pageBytes
@@ -381,14 +392,21 @@ private final class CacheyCalls: CallClient {
         let bench = try Bench(Self.cacheys)
         #expect(bench.isServed(0..<10))
         let first = bench.calls.asked[0].address
-        bench.calls.answers[first] = .end(.connectionLost)
+        bench.calls.answers[first] = .never
+        var answered = 0
+        for _ in 0..<5 {
+            bench.fetcher.fetch(bucket: "b", object: "o", range: 0..<10) { _ in answered += 1 }
+        }
+        bench.loop.run { answered == 5 }
+        #expect(bench.calls.asked.count == 11)
+        #expect(bench.told.failures == 1, "all that waited for it fail together")
         #expect(bench.isServed(0..<10))
-        #expect(bench.isServed(0..<10))
-        #expect(bench.calls.asked.count == 4, "the third fetch did not ask it again")
+        #expect(bench.calls.asked.count == 12, "it is not asked again")
+        #expect(bench.told.failures == 1)
         bench.calls.answers = [:]
         bench.loop.advance(.seconds(4))
         #expect(bench.isServed(0..<10))
-        #expect(bench.calls.asked[4].address == first)
+        #expect(bench.calls.asked[12].address == first)
     }
 
     /// The places of the object's first page, where nobody has anything to do.

@@ -3,6 +3,7 @@
 internal import Metadata
 internal import Observability
 internal import Primitives
+internal import RPC
 
 /// The cacheys of this frontend's zone, and which of them to ask for a page.
 ///
@@ -113,8 +114,13 @@ final class CacheyDirectory {
     }
 
     /// A call to it failed, and the fault was its own.
-    func failed(_ address: String) {
-        avoidedUntil[address] = world.loop.now + Self.avoidanceNanoseconds
+    func failed(_ address: String, _ status: Status) {
+        let now = world.loop.now
+        // All that waited for it fail together, and say so once.
+        if (avoidedUntil[address] ?? 0) <= now {
+            world.log.info("cachey_failed", [("address", address), ("status", "\(status)")])
+        }
+        avoidedUntil[address] = now + Self.avoidanceNanoseconds
     }
 }
 

@@ -138,11 +138,9 @@ final class ReadFetcher {
             case .ok, .rangeNotSatisfiable: throw tooShort(object)
             // The bucket failed it: another cachey may have the page, and this one does no worse.
             case .unavailable: break
-            default: directory.failed(address)
+            default: directory.failed(address, reply.status)
             }
             cacheyFailures.add()
-            world.log.info(
-                "cachey_failed", [("address", address), ("status", "\(reply.status)")])
         }
         return try await fetchDirectly(bucket, object, part)
     }

@@ -51,7 +51,7 @@ async def following(cell):
         ack = await stream.bodies(b"live %d" % n, b"more")
         start = time.monotonic()
         batch = await session.data()
-        true(time.monotonic() - start < 2, "late", time.monotonic() - start)
+        true(time.monotonic() - start < 4, "late", time.monotonic() - start)
         same((batch.bodies, batch.tail), ([b"live %d" % n, b"more"], ack.tail), "207")
         same(batch.records[-1][1], ack.end[1], "207")
     session.close()
@@ -69,7 +69,7 @@ async def the_first_heartbeat(cell):
         session = await one.read_session(query)
         start = time.monotonic()
         batch = await session.batch()
-        true(time.monotonic() - start < 1, "201: late, " + query, time.monotonic() - start)
+        true(time.monotonic() - start < 4, "201: late, " + query, time.monotonic() - start)
         same((batch.records, batch.tail), ([], wanted), query)
         session.close()
 
@@ -129,16 +129,16 @@ async def waiting_at_the_tail(cell):
 @check(204)
 async def records_extend_the_wait(cell):
     stream = await stream_of(cell, [b"a"])
-    session = await stream.read_session("seq_num=0&wait=3")
+    session = await stream.read_session("seq_num=0&wait=6")
     await collect(session, 1)
     start = time.monotonic()
     for n in range(2):
-        await asyncio.sleep(2.2)
+        await asyncio.sleep(3.2)
         await stream.bodies(b"%d" % n)
         await collect(session, 1)
     same([b.records for b in await session.until_end() if b.records], [])
     took = time.monotonic() - start
-    true(7.1 <= took < 10, "2.2 + 2.2 + 3 s", took)
+    true(12.1 <= took < 16, "3.2 + 3.2 + 6 s", took)
 
 
 @check(205)
