@@ -159,7 +159,7 @@ async def clients(options):
         await fill(stream, before, after, size)
         await asyncio.sleep(3)
         start = time.monotonic()
-        await asyncio.wait_for(read_all(stream, after, size), 60)
+        await asyncio.wait_for(read_all(stream, after, size), 120)
         took = time.monotonic() - start
         await asyncio.wait_for(other.bodies(b"alive"), 30)
     grown = (watch.most[options.pid] - usual) / MIB
